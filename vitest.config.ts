@@ -1,13 +1,43 @@
-import { defineConfig } from 'vitest/config';
+import { defineConfig, type TestProjectConfiguration } from 'vitest/config';
+import { softwareVulkan } from './tools/chromium.ts';
+import { TotalsReporter } from './tools/totals-reporter.ts';
 
 // workspace packages are tested on their sources: the condition points every @seqloom/* import at src/
-const source = { resolve: { conditions: ['@seqloom/source', 'node', 'import', 'default'] }, ssr: { resolve: { conditions: ['@seqloom/source', 'node', 'import', 'default'] } } };
+const conditions = ['@seqloom/source', 'node', 'import', 'default'];
+const roots = ['packages/*/src', 'tools', 'bench', 'examples'];
+const files = (suffix: string): string[] => roots.map((root) => `${root}/**/*${suffix}`);
+const special = [...files('.heavy.test.ts'), ...files('.webgpu.test.ts'), ...files('.browser.test.ts')];
+const vulkan = softwareVulkan();
 
-export default defineConfig({
-  ...source,
-  test: {
-    pool: 'forks',
-    testTimeout: 60_000,
-    include: ['packages/*/src/**/*.test.ts', 'tools/**/*.test.ts'],
-  },
+/** A tier is named by what its tests need; only `unit` runs without a word. */
+function tier(name: string, include: string[], test: object = {}): TestProjectConfiguration {
+  return {
+    resolve: { conditions },
+    ssr: { resolve: { conditions } },
+    test: { name, pool: 'forks', include, exclude: ['**/node_modules/**', '**/dist/**'], ...test },
+  };
+}
+
+const tiers: Record<string, TestProjectConfiguration> = {
+  // nothing but Node
+  unit: tier('unit', files('.test.ts'), { testTimeout: 60_000, exclude: ['**/node_modules/**', '**/dist/**', ...special] }),
+  // minutes of time, child processes, or packed tarballs
+  heavy: tier('heavy', files('.heavy.test.ts'), { testTimeout: 600_000, hookTimeout: 600_000, fileParallelism: false }),
+  // a WebGPU adapter through Dawn: the laws of every mechanism again, and what only a GPU can show
+  webgpu: tier('webgpu', [...files('.webgpu.test.ts'), 'packages/*/src/*/*.laws.test.ts'], {
+    testTimeout: 300_000,
+    hookTimeout: 120_000,
+    fileParallelism: false,
+    env: { SEQLOOM_WEBGPU: '1', ...(vulkan ? { VK_ICD_FILENAMES: vulkan } : {}) },
+  }),
+  // a real Chromium
+  browser: tier('browser', files('.browser.test.ts'), { testTimeout: 300_000, hookTimeout: 300_000, fileParallelism: false }),
+};
+
+// `vitest run` is the unit tier, `vitest run --mode webgpu` another one
+export default defineConfig(({ mode }) => {
+  const name = mode === 'test' ? 'unit' : mode;
+  const project = tiers[name];
+  if (!project) throw new Error(`There is no test tier called ${name}: use one of ${Object.keys(tiers).join(', ')}.`);
+  return { test: { projects: [project], reporters: ['default', new TotalsReporter()] } };
 });
