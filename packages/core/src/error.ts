@@ -10,6 +10,7 @@ export interface ErrorParts {
   readonly given: string;
   /** one sentence that says how to mend it */
   readonly remedy: string;
+  /** lower-level error behind this one, if any */
   readonly cause?: unknown;
 }
 
@@ -22,7 +23,10 @@ export class SeqLoomError extends Error {
   readonly remedy: string;
 
   constructor(parts: ErrorParts) {
-    super(`${parts.mechanism}: ${parts.argument} must be ${parts.wanted}; got ${parts.given}. ${parts.remedy}`, { cause: parts.cause });
+    super(
+      `${parts.mechanism}: ${parts.argument} must be ${parts.wanted}; got ${parts.given}. ${parts.remedy}`,
+      parts.cause === undefined ? undefined : { cause: parts.cause },
+    );
     this.name = 'SeqLoomError';
     this.mechanism = parts.mechanism;
     this.argument = parts.argument;
