@@ -1,0 +1,148 @@
+import * as tf from '@tensorflow/tfjs-core';
+
+/** Options that reach the backends. */
+export interface BackendOptions {
+  /** where the browser finds tfjs-wasm's binaries: a folder's address, or an address per file name */
+  readonly wasmPaths?: string | Readonly<Record<string, string>>;
+  /** `low-power` or `high-performance` (default) adapter for WebGPU */
+  readonly powerPreference?: GPUPowerPreference;
+}
+
+/** A kernel package's use function: installs its kernels, and says how to take them away. */
+export type KernelPackage = () => { readonly label: string; undo(): void } | Promise<{ readonly label: string; undo(): void }>;
+
+type Verdict = { ready: true; reason: string } | { ready: false; reason: string; remedy: string };
+
+/** Makes one backend available in tfjs's registry without choosing it. */
+interface BackendLoader {
+  (options: BackendOptions, automatic: boolean): Promise<Verdict>;
+  /** installs the given kernel packages, or the ones that are present */
+  kernels(given: readonly KernelPackage[] | undefined): Promise<{ label: string; undo: () => void }[]>;
+}
+
+const inNode = typeof process !== 'undefined' && process.versions?.node !== undefined;
+
+/** An import that bundlers leave alone, for packages that may be absent. */
+async function importOptional(name: string): Promise<Record<string, unknown> | undefined> {
+  try {
+    return (await import(/* @vite-ignore */ /* webpackIgnore: true */ name)) as Record<string, unknown>;
+  } catch (error) {
+    const { code, message } = error as { code?: string; message: string };
+    if (code === 'ERR_MODULE_NOT_FOUND' || code === 'MODULE_NOT_FOUND' || !inNode) return undefined;
+    throw new Error(`${name} is installed but does not load: ${message}`, { cause: error });
+  }
+}
+
+async function useKernels(
+  given: readonly KernelPackage[] | undefined,
+  installed: { name: string; use: string } | undefined,
+): Promise<{ label: string; undo: () => void }[]> {
+  if (given) return Promise.all(given.map(async (use) => use()));
+  if (!installed) return [];
+  const module = await importOptional(installed.name);
+  const use = module?.[installed.use] as KernelPackage | undefined;
+  return use ? [await use()] : [];
+}
+
+async function loadCpu(): Promise<Verdict> {
+  await import('@tensorflow/tfjs-backend-cpu');
+  return { ready: true, reason: 'plain JavaScript runs anywhere' };
+}
+
+async function loadWasm(options: BackendOptions): Promise<Verdict> {
+  const remedy = 'Install @tensorflow/tfjs-backend-wasm; in a browser also pass wasmPaths.';
+  if (typeof WebAssembly === 'undefined') return { ready: false, reason: 'this runtime has no WebAssembly', remedy };
+  try {
+    const wasm = await import('@tensorflow/tfjs-backend-wasm');
+    if (options.wasmPaths !== undefined) wasm.setWasmPaths(options.wasmPaths as string);
+    const before = tf.getBackend();
+    const started = await tf.setBackend('wasm');
+    if (!started) {
+      if (before) await tf.setBackend(before);
+      return { ready: false, reason: 'tfjs-backend-wasm did not start (its binary was not found or not accepted)', remedy };
+    }
+    return { ready: true, reason: 'WebAssembly needs no GPU and no native library' };
+  } catch (error) {
+    return { ready: false, reason: (error as Error).message, remedy };
+  }
+}
+
+async function loadWebGpu(options: BackendOptions, automatic: boolean): Promise<Verdict> {
+  const remedy = inNode
+    ? 'npm install webgpu @tensorflow/tfjs-backend-webgpu, and a Vulkan, Metal or D3D12 driver (for SwiftShader set VK_ICD_FILENAMES).'
+    : 'Use a browser with WebGPU, on a page served over HTTPS or from localhost.';
+  try {
+    const gpu = await findGpu();
+    if (!gpu) return { ready: false, reason: inNode ? 'the package webgpu is not installed' : 'navigator.gpu is absent', remedy };
+    const adapter = await gpu.requestAdapter({ powerPreference: options.powerPreference ?? 'high-performance' });
+    if (!adapter) return { ready: false, reason: 'no adapter was found', remedy };
+    const { vendor, architecture, description } = adapter.info;
+    const label = [vendor, architecture, description].filter(Boolean).join(' ');
+    // a GPU that is emulated on the CPU is slower than WebAssembly, so it is used only when asked for
+    const software = adapter.info.isFallbackAdapter || /swiftshader|llvmpipe|lavapipe/i.test(label);
+    if (automatic && software) return { ready: false, reason: `only a software adapter (${label}), slower than WebAssembly`, remedy };
+    const { WebGPUBackend } = await import('@tensorflow/tfjs-backend-webgpu');
+    const features: GPUFeatureName[] = ['timestamp-query', 'bgra8unorm-storage', 'shader-f16', 'subgroups' as GPUFeatureName];
+    const device = await adapter.requestDevice({
+      requiredFeatures: features.filter((feature) => adapter.features.has(feature)),
+      requiredLimits: {
+        maxComputeWorkgroupStorageSize: adapter.limits.maxComputeWorkgroupStorageSize,
+        maxComputeWorkgroupsPerDimension: adapter.limits.maxComputeWorkgroupsPerDimension,
+        maxStorageBufferBindingSize: adapter.limits.maxStorageBufferBindingSize,
+        maxBufferSize: adapter.limits.maxBufferSize,
+        maxComputeWorkgroupSizeX: adapter.limits.maxComputeWorkgroupSizeX,
+        maxComputeInvocationsPerWorkgroup: adapter.limits.maxComputeInvocationsPerWorkgroup,
+      },
+    });
+    if (tf.findBackend('webgpu')) tf.removeBackend('webgpu');
+    tf.registerBackend('webgpu', () => new WebGPUBackend(device, adapter.info), 3);
+    return { ready: true, reason: `WebGPU adapter ${label}` };
+  } catch (error) {
+    return { ready: false, reason: (error as Error).message, remedy };
+  }
+}
+
+/** The browser's `navigator.gpu`, or in Node that of the optional package `webgpu` (Dawn). */
+async function findGpu(): Promise<GPU | undefined> {
+  const scope = globalThis as { navigator?: { gpu?: GPU } };
+  if (scope.navigator?.gpu) return scope.navigator.gpu;
+  if (!inNode) return undefined;
+  const dawn = (await importOptional('webgpu')) as { create(flags: string[]): GPU; globals: object } | undefined;
+  if (!dawn) return undefined;
+  Object.assign(globalThis, dawn.globals);
+  const gpu = dawn.create([]);
+  // tfjs-backend-webgpu looks at navigator.gpu by itself
+  if (scope.navigator) Object.defineProperty(scope.navigator, 'gpu', { value: gpu, configurable: true });
+  else Object.defineProperty(globalThis, 'navigator', { value: { gpu, userAgent: 'node' }, configurable: true });
+  return gpu;
+}
+
+async function loadTensorflow(): Promise<Verdict> {
+  const remedy = 'npm install @tensorflow/tfjs-node-gpu (CUDA) or @tensorflow/tfjs-node; their native library is fetched at install.';
+  if (!inNode) return { ready: false, reason: 'the native library runs in Node only', remedy };
+  if (tf.findBackend('tensorflow')) return { ready: true, reason: 'a tensorflow backend is registered' };
+  const reasons: string[] = [];
+  for (const name of ['@tensorflow/tfjs-node-gpu', '@tensorflow/tfjs-node']) {
+    try {
+      const found = await importOptional(name);
+      if (found && tf.findBackend('tensorflow')) return { ready: true, reason: `${name} is installed` };
+      reasons.push(found ? `${name} registered no backend here (is there a second copy of tfjs-core?)` : `${name} is not installed`);
+    } catch (error) {
+      reasons.push((error as Error).message);
+    }
+  }
+  return { ready: false, reason: reasons.join('; '), remedy };
+}
+
+const loader = (
+  load: (options: BackendOptions, automatic: boolean) => Promise<Verdict>,
+  installed?: { name: string; use: string },
+): BackendLoader => Object.assign(load, { kernels: (given: readonly KernelPackage[] | undefined) => useKernels(given, installed) });
+
+/** How each backend is made available. */
+export const backendLoaders = {
+  tensorflow: loader(loadTensorflow),
+  webgpu: loader(loadWebGpu, { name: '@seqloom/kernels-gpu', use: 'useGpuKernels' }),
+  wasm: loader(loadWasm, { name: '@seqloom/kernels-wasm', use: 'useWasmKernels' }),
+  cpu: loader(loadCpu),
+};

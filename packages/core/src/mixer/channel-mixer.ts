@@ -1,0 +1,73 @@
+import * as tf from '@tensorflow/tfjs-core';
+import * as v from 'valibot';
+import { parseConfig, positiveInteger } from '../config.ts';
+import { Linear } from '../module/linear.ts';
+import { Module } from '../module/module.ts';
+import { deriveSeed } from '../module/random.ts';
+
+/** A layer that mixes the channels of each token by itself. */
+export abstract class ChannelMixer extends Module {
+  /** width D of input and output */
+  abstract readonly dim: number;
+
+  /**
+   * @param x float32 [B, T, D]
+   * @returns [B, T, D]
+   */
+  abstract forward(x: tf.Tensor3D, options?: { training?: boolean }): tf.Tensor3D;
+}
+
+const MlpSchema = v.strictObject({
+  /** width of input and output */
+  dim: positiveInteger,
+  /** inner width; default 2 dim when gated, 4 dim when not */
+  hidden: v.optional(positiveInteger),
+  /** act(W_gate x) * (W_up x), as in SwiGLU; otherwise act(W_up x) */
+  gated: v.optional(v.boolean(), true),
+  activation: v.optional(v.picklist(['silu', 'gelu', 'relu']), 'silu'),
+  bias: v.optional(v.boolean(), false),
+  seed: v.optional(v.number(), 0),
+  /** standard deviation of the output matrix; default 1 / sqrt(hidden) */
+  outputDeviation: v.optional(v.number()),
+});
+
+/** Config of `Mlp`. */
+export type MlpConfig = v.InferInput<typeof MlpSchema>;
+
+/**
+ * The feed-forward layer: `W_down (act(W_gate x) * W_up x)`.
+ *
+ * Source: Shazeer 2020, "GLU variants improve Transformer".
+ */
+export class Mlp extends ChannelMixer {
+  readonly dim: number;
+  readonly config: Readonly<v.InferOutput<typeof MlpSchema>>;
+  readonly up: Linear;
+  readonly gate: Linear | null;
+  readonly down: Linear;
+
+  constructor(config: MlpConfig) {
+    super();
+    this.config = parseConfig('mlp', MlpSchema, config);
+    const { dim, gated, bias, seed, outputDeviation } = this.config;
+    const hidden = this.config.hidden ?? (gated ? 2 : 4) * dim;
+    this.dim = dim;
+    this.up = new Linear({ in: dim, out: hidden, bias, seed: deriveSeed(seed, 'up') });
+    this.gate = gated ? new Linear({ in: dim, out: hidden, bias, seed: deriveSeed(seed, 'gate') }) : null;
+    this.down = new Linear({ in: hidden, out: dim, bias, seed: deriveSeed(seed, 'down'), deviation: outputDeviation });
+  }
+
+  forward(x: tf.Tensor3D): tf.Tensor3D {
+    return tf.tidy(() => {
+      const up = this.up.forward(x);
+      const hidden = this.gate ? tf.mul(activate(this.gate.forward(x), this.config.activation), up) : activate(up, this.config.activation);
+      return this.down.forward(hidden) as tf.Tensor3D;
+    });
+  }
+}
+
+function activate(x: tf.Tensor, activation: 'silu' | 'gelu' | 'relu'): tf.Tensor {
+  if (activation === 'silu') return tf.mul(x, tf.sigmoid(x));
+  if (activation === 'relu') return tf.relu(x);
+  return tf.mul(tf.mul(x, 0.5), tf.add(1, tf.erf(tf.mul(x, Math.SQRT1_2))));
+}

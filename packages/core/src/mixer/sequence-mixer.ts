@@ -1,0 +1,160 @@
+import * as tf from '@tensorflow/tfjs-core';
+import type { Pattern } from '../card.ts';
+import { fail } from '../error.ts';
+import { Module } from '../module/module.ts';
+import { tidy } from '../tidy.ts';
+import { bytesOfShapes, checkState, zeroState } from '../state/state.ts';
+import type { State, StateShapes } from '../state/state.ts';
+import { alignLeft } from './padding.ts';
+
+/** What a caller may pass beside the input. */
+export interface MixerOptions {
+  /** the state that the call before returned; absent: start anew */
+  readonly state?: State;
+  /** [B, T], 1 for tokens and 0 for padding; padded tokens change nothing and give zeros */
+  readonly mask?: tf.Tensor;
+  /** [B, S, D], the other sequence of a cross pattern */
+  readonly context?: tf.Tensor;
+  /** [B, S], 1 for tokens of the context and 0 for its padding */
+  readonly contextMask?: tf.Tensor;
+  readonly training?: boolean;
+}
+
+/** Output and state of one call; the caller owns both. */
+export interface MixerResult {
+  /** [B, T, D] */
+  readonly output: tf.Tensor3D;
+  readonly state: State;
+}
+
+/** What a mixer's own code receives: checked, with padding only on the right. */
+export interface MixInput {
+  /** [B, T, D]; rows may have padding on the right, where values are finite but arbitrary (so is the output there) */
+  readonly x: tf.Tensor3D;
+  /** always there; at the start it is the initial state */
+  readonly state: State;
+  /** [B, T] float32, 1 for tokens; null when there is no padding */
+  readonly valid: tf.Tensor2D | null;
+  /** [B] float32, valid tokens per row; null when there is no padding */
+  readonly lengths: tf.Tensor1D | null;
+  /** [B, S, D] for cross patterns, padding on the right; null without */
+  readonly context: tf.Tensor3D | null;
+  readonly contextValid: tf.Tensor2D | null;
+  readonly training: boolean;
+}
+
+/**
+ * A layer that mixes tokens along time and carries a state.
+ *
+ * One method, `forward`, serves training, prefill, continuation by pieces and one-token decode: for every partition of a sequence the
+ * pieces fed with the returned states give what one call on the whole gives.
+ */
+export abstract class SequenceMixer extends Module {
+  /** id of the mechanism, used in errors */
+  abstract readonly mechanism: string;
+  /** width D of input and output */
+  abstract readonly dim: number;
+  /** the pattern of this instance */
+  abstract readonly pattern: Pattern;
+
+  /** Shapes of the state tensors for a batch, `position` left out. */
+  abstract stateShapes(batch: number): StateShapes;
+
+  /** The mixer's own work on checked, right-padded input; composite mixers call it on their children. */
+  abstract mix(input: MixInput): MixerResult;
+
+  /** The state before the first token. */
+  initialState(batch: number): State {
+    return zeroState(batch, this.stateShapes(batch));
+  }
+
+  /** Bytes of state for a batch after `length` tokens. */
+  stateBytes(batch: number, length: number): number {
+    return bytesOfShapes(batch, length, this.stateShapes(batch));
+  }
+
+  /**
+   * Mixes a piece of a sequence.
+   *
+   * @param x float32 [B, T, D]
+   * @returns output [B, T, D] (zeros at padded tokens) and the state after the last valid token of each row
+   * @throws SeqLoomError on a wrong rank, shape, dtype, mask, state or missing context
+   */
+  forward(x: tf.Tensor, options: MixerOptions = {}): MixerResult {
+    this.check(x, options);
+    const [batch] = x.shape as [number, number, number];
+    return tidy(() => {
+      const state = options.state ?? this.initialState(batch);
+      const context = options.context as tf.Tensor3D | undefined;
+      const side = context && options.contextMask ? alignLeft(context, options.contextMask as tf.Tensor2D) : null;
+      const rest = {
+        context: side?.x ?? context ?? null,
+        contextValid: side?.valid ?? null,
+        training: options.training ?? false,
+      };
+      if (!options.mask) return ownResult(this.mix({ x: x as tf.Tensor3D, state, valid: null, lengths: null, ...rest }), options.state);
+      const aligned = alignLeft(x as tf.Tensor3D, options.mask as tf.Tensor2D);
+      const result = this.mix({ x: aligned.x, state, valid: aligned.valid, lengths: aligned.lengths, ...rest });
+      return ownResult({ output: aligned.restore(result.output), state: result.state }, options.state);
+    });
+  }
+
+  private check(x: tf.Tensor, options: MixerOptions): void {
+    const mechanism = this.mechanism;
+    const remedy = 'Pass a float32 tensor laid out as batch, time, channels.';
+    if (x.rank !== 3 || x.shape[2] !== this.dim || x.shape[1] === 0 || x.dtype !== 'float32') {
+      fail({ mechanism, argument: 'x', wanted: `float32 [B, T >= 1, ${this.dim}]`, given: describe(x), remedy });
+    }
+    const [batch, length] = x.shape as [number, number, number];
+    checkMask(mechanism, 'mask', options.mask, batch, length);
+    const cross = this.pattern.endsWith('cross');
+    const { context } = options;
+    if (cross && !context) {
+      fail({ mechanism, argument: 'context', wanted: '[B, S, D] for a cross pattern', given: 'none', remedy: 'Pass the other sequence.' });
+    }
+    if (!cross && context) {
+      fail({
+        mechanism,
+        argument: 'context',
+        wanted: `absent for the pattern ${this.pattern}`,
+        given: describe(context),
+        remedy: 'Build the layer with a cross pattern, or leave the context out.',
+      });
+    }
+    if (context && (context.rank !== 3 || context.shape[0] !== batch || context.shape[1] === 0 || context.dtype !== 'float32')) {
+      fail({ mechanism, argument: 'context', wanted: `float32 [${batch}, S >= 1, D]`, given: describe(context), remedy });
+    }
+    if (context) checkMask(mechanism, 'contextMask', options.contextMask, batch, context.shape[1]!);
+    if (options.state) checkState(mechanism, options.state, batch, this.stateShapes(batch));
+  }
+}
+
+/** Shape and dtype of a tensor, for error texts. */
+export function describe(tensor: tf.Tensor): string {
+  return `${tensor.dtype} [${tensor.shape.join(', ')}]`;
+}
+
+function checkMask(mechanism: string, argument: string, mask: tf.Tensor | undefined, batch: number, length: number): void {
+  if (mask && !tf.util.arraysEqual(mask.shape, [batch, length])) {
+    fail({
+      mechanism,
+      argument,
+      wanted: `[${batch}, ${length}] with 1 for tokens and 0 for padding`,
+      given: describe(mask),
+      remedy: 'Pass one number per token of the input.',
+    });
+  }
+}
+
+/** A result never holds the very tensor objects that the caller passed in. */
+function ownResult(result: MixerResult, given: State | undefined): MixerResult {
+  if (!given) return result;
+  const theirs = new Set<tf.Tensor>(Object.values(given));
+  const own = Object.entries(result.state).map(([name, tensor]) => [name, theirs.has(tensor) ? tf.clone(tensor) : tensor]);
+  return { output: result.output, state: Object.fromEntries(own) as unknown as State };
+}
+
+/** Position [B] after a piece: plus the valid tokens of each row. */
+export function advance(position: tf.Tensor, x: tf.Tensor, lengths: tf.Tensor1D | null): tf.Tensor {
+  return tf.add(position, lengths ?? x.shape[1]!);
+}
