@@ -39,5 +39,5 @@ export default defineConfig(({ mode }) => {
   const name = mode === 'test' ? 'unit' : mode;
   const project = tiers[name];
   if (!project) throw new Error(`There is no test tier called ${name}: use one of ${Object.keys(tiers).join(', ')}.`);
-  return { test: { projects: [project], reporters: ['default', new TotalsReporter()] } };
+  return { test: { projects: [project], reporters: ['default', new TotalsReporter(name)] } };
 });

@@ -100,7 +100,7 @@ describe('packages', () => {
       type: 'module',
       sideEffects: false,
       engines: { node: '>=20.19' },
-      publishConfig: { access: 'public', provenance: true },
+      publishConfig: { access: 'public' },
       repository: { directory: `packages/${name}` },
     });
     expect(manifest.description).toBeTypeOf('string');

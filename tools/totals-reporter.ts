@@ -8,6 +8,11 @@ export interface Totals {
   skipped: number;
 }
 
+/** The counts of one run, as appended to the file of `SEQLOOM_TOTALS`. */
+export interface RecordedTotals extends Totals {
+  tier: string;
+}
+
 /** Counts the tests of a run; a file that could not be loaded, or an error outside any test, counts as one failure. */
 export function countTests(modules: readonly TestModule[], strayErrors: number): Totals {
   const totals: Totals = { passed: 0, failed: strayErrors, skipped: 0 };
@@ -34,10 +39,17 @@ export function totalsLine({ passed, failed, skipped }: Totals): string {
  * caller of several runs can print one sum (see `tools/total.ts`).
  */
 export class TotalsReporter implements Reporter {
+  readonly #tier: string;
+
+  /** @param tier name under which the counts are recorded */
+  constructor(tier: string) {
+    this.#tier = tier;
+  }
+
   onTestRunEnd(modules: readonly TestModule[], strayErrors: readonly unknown[]): void {
     const totals = countTests(modules, strayErrors.length);
     const file = process.env.SEQLOOM_TOTALS;
-    if (file) appendFileSync(file, `${JSON.stringify(totals)}\n`);
+    if (file) appendFileSync(file, `${JSON.stringify({ tier: this.#tier, ...totals } satisfies RecordedTotals)}\n`);
     // after the default reporter's own summary
     else process.once('exit', () => console.log(totalsLine(totals)));
   }

@@ -20,7 +20,7 @@ export interface Manifest {
   scripts?: Record<string, string>;
   dependencies?: Record<string, string>;
   peerDependencies?: Record<string, string>;
-  publishConfig?: { access?: string; provenance?: boolean };
+  publishConfig?: { access?: string };
   repository?: { directory?: string };
   [field: string]: unknown;
 }
