@@ -36,6 +36,19 @@ export function asFloat(tensor: tf.Tensor): tf.Tensor {
 }
 
 /**
+ * Output of y = f(x) for use in its own gradient. While an outer gradient is being taped it is computed again from x, because tfjs
+ * tapes the copy of a saved output before the kernel that made it, and so loses its dependence on x (second derivatives go wrong).
+ *
+ * @param op the op f.
+ * @param x saved input.
+ * @param y saved output.
+ * @returns `y` itself in a first-order gradient, else f(x).
+ */
+export function outputOf(op: (x: tf.Tensor) => tf.Tensor, x: tf.Tensor, y: tf.Tensor): tf.Tensor {
+  return tf.engine().isTapeOn() ? op(x) : y;
+}
+
+/**
  * Gradient of a kernel that is constant almost everywhere (rounding, comparison, arg-max): zero for every input.
  *
  * @param kernelName kernel in tfjs's registry.

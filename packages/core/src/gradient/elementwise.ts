@@ -1,5 +1,5 @@
 import * as tf from '@tensorflow/tfjs-core';
-import { asFloat, reduceToShape, zeroGradient } from './broadcast.ts';
+import { asFloat, outputOf, reduceToShape, zeroGradient } from './broadcast.ts';
 
 type UnaryRule = (dy: tf.Tensor, saved: tf.Tensor, attrs: Record<string, unknown>) => tf.Tensor;
 type BinaryRule = (dy: tf.Tensor, a: tf.Tensor, b: tf.Tensor) => tf.Tensor;
@@ -12,9 +12,19 @@ function fromInput(kernelName: string, rule: UnaryRule): tf.GradConfig {
   return { kernelName, inputsToSave: ['x'], gradFunc: (dy, [x], attrs) => ({ x: () => rule(dy as tf.Tensor, asFloat(x), attrs) }) };
 }
 
-/** Gradient of y = f(x) from the saved output y, which the next layer keeps anyway: x can then be freed. */
-function fromOutput(kernelName: string, rule: UnaryRule): tf.GradConfig {
+/** Gradient of y = f(x) from the saved output y alone, for derivatives that are constant in pieces. */
+function fromSign(kernelName: string, rule: UnaryRule): tf.GradConfig {
   return { kernelName, outputsToSave: [true], gradFunc: (dy, [y], attrs) => ({ x: () => rule(dy as tf.Tensor, asFloat(y), attrs) }) };
+}
+
+/** Gradient of y = f(x) from the output y, which spares computing f once more. */
+function fromOutput(kernelName: string, op: (x: tf.Tensor) => tf.Tensor, rule: UnaryRule): tf.GradConfig {
+  return {
+    kernelName,
+    inputsToSave: ['x'],
+    outputsToSave: [true],
+    gradFunc: (dy, [x, y], attrs) => ({ x: () => rule(dy as tf.Tensor, outputOf(op, asFloat(x), y), attrs) }),
+  };
 }
 
 /** Gradient of y = f(x) that needs neither x nor y. */
@@ -53,19 +63,19 @@ function unaryGradients(): tf.GradConfig[] {
     fromInput(tf.Square, (dy, x) => tf.mul(dy, tf.mul(2, x))),
     fromInput(tf.Log, (dy, x) => tf.div(dy, x)),
     fromInput(tf.Log1p, (dy, x) => tf.div(dy, tf.add(1, x))),
-    fromOutput(tf.Exp, (dy, y) => tf.mul(dy, y)),
-    fromOutput(tf.Expm1, (dy, y) => tf.mul(dy, tf.add(1, y))),
-    fromOutput(tf.Sqrt, (dy, y) => tf.div(dy, tf.mul(2, y))),
-    fromOutput(tf.Rsqrt, (dy, y) => tf.mul(dy, tf.mul(-0.5, tf.mul(y, tf.square(y))))),
-    fromOutput(tf.Reciprocal, (dy, y) => tf.neg(tf.mul(dy, tf.square(y)))),
-    fromOutput(tf.Sigmoid, (dy, y) => tf.mul(dy, tf.mul(y, tf.sub(1, y)))),
-    fromOutput(tf.Tanh, (dy, y) => tf.mul(dy, oneMinusSquare(y))),
+    fromOutput(tf.Exp, tf.exp, (dy, y) => tf.mul(dy, y)),
+    fromOutput(tf.Expm1, tf.expm1, (dy, y) => tf.mul(dy, tf.add(1, y))),
+    fromOutput(tf.Sqrt, tf.sqrt, (dy, y) => tf.div(dy, tf.mul(2, y))),
+    fromOutput(tf.Rsqrt, tf.rsqrt, (dy, y) => tf.mul(dy, tf.mul(-0.5, tf.mul(y, tf.square(y))))),
+    fromOutput(tf.Reciprocal, tf.reciprocal, (dy, y) => tf.neg(tf.mul(dy, tf.square(y)))),
+    fromOutput(tf.Sigmoid, tf.sigmoid, (dy, y) => tf.mul(dy, tf.mul(y, tf.sub(1, y)))),
+    fromOutput(tf.Tanh, tf.tanh, (dy, y) => tf.mul(dy, oneMinusSquare(y))),
     fromInput(tf.Softplus, (dy, x) => tf.mul(dy, tf.sigmoid(x))),
     fromInput(tf.Sinh, (dy, x) => tf.mul(dy, tf.cosh(x))),
     fromInput(tf.Cosh, (dy, x) => tf.mul(dy, tf.sinh(x))),
     fromInput(tf.Sin, (dy, x) => tf.mul(dy, tf.cos(x))),
     fromInput(tf.Cos, (dy, x) => tf.neg(tf.mul(dy, tf.sin(x)))),
-    fromOutput(tf.Tan, (dy, y) => tf.mul(dy, onePlusSquare(y))),
+    fromOutput(tf.Tan, tf.tan, (dy, y) => tf.mul(dy, onePlusSquare(y))),
     fromInput(tf.Asin, (dy, x) => tf.div(dy, tf.sqrt(oneMinusSquare(x)))),
     fromInput(tf.Acos, (dy, x) => tf.neg(tf.div(dy, tf.sqrt(oneMinusSquare(x))))),
     fromInput(tf.Atan, (dy, x) => tf.div(dy, onePlusSquare(x))),
@@ -73,12 +83,12 @@ function unaryGradients(): tf.GradConfig[] {
     fromInput(tf.Acosh, (dy, x) => tf.div(dy, tf.sqrt(tf.mul(tf.sub(x, 1), tf.add(x, 1))))),
     fromInput(tf.Atanh, (dy, x) => tf.div(dy, oneMinusSquare(x))),
     fromInput(tf.Erf, (dy, x) => tf.mul(dy, tf.mul(2 / Math.sqrt(Math.PI), tf.exp(tf.neg(tf.square(x)))))),
-    fromOutput(tf.Relu, (dy, y) => tf.mul(dy, tf.step(y))),
-    fromOutput(tf.Relu6, (dy, y) => tf.mul(dy, tf.mul(tf.step(y), tf.step(tf.sub(6, y))))),
+    fromSign(tf.Relu, (dy, y) => tf.mul(dy, tf.step(y))),
+    fromSign(tf.Relu6, (dy, y) => tf.mul(dy, tf.mul(tf.step(y), tf.step(tf.sub(6, y))))),
     fromInput(tf.LeakyRelu, (dy, x, attrs) => tf.mul(dy, tf.step(x, attrs.alpha as number))),
     // below zero the derivative is y + 1 (elu) and y + scale·alpha (selu), with y clamped to its negative part
-    fromOutput(tf.Elu, (dy, y) => tf.mul(dy, tf.add(1, tf.minimum(y, 0)))),
-    fromOutput(tf.Selu, (dy, y) => {
+    fromOutput(tf.Elu, tf.elu, (dy, y) => tf.mul(dy, tf.add(1, tf.minimum(y, 0)))),
+    fromOutput(tf.Selu, tf.selu, (dy, y) => {
       const above = tf.mul(SELU_SCALE - SELU_SCALE_ALPHA, tf.step(y));
       return tf.mul(dy, tf.add(tf.add(tf.minimum(y, 0), SELU_SCALE_ALPHA), above));
     }),
@@ -90,17 +100,7 @@ function unaryGradients(): tf.GradConfig[] {
 }
 
 function binaryGradients(): tf.GradConfig[] {
-  const comparisons = [
-    tf.Equal,
-    tf.NotEqual,
-    tf.Greater,
-    tf.GreaterEqual,
-    tf.Less,
-    tf.LessEqual,
-    tf.LogicalAnd,
-    tf.LogicalOr,
-    tf.LogicalXor,
-  ];
+  const comparisons = [tf.Equal, tf.NotEqual, tf.Greater, tf.GreaterEqual, tf.Less, tf.LessEqual, tf.LogicalAnd, tf.LogicalOr];
   const quotient = [(dy, _a, b) => tf.div(dy, b), (dy, a, b) => tf.neg(tf.div(tf.mul(dy, tf.div(a, b)), b))] satisfies BinaryRule[];
   return [
     binary(

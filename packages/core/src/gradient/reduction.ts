@@ -1,5 +1,5 @@
 import * as tf from '@tensorflow/tfjs-core';
-import { asFloat, expandToShape, zeroGradient } from './broadcast.ts';
+import { asFloat, expandToShape, outputOf, zeroGradient } from './broadcast.ts';
 
 type Axes = number | number[] | null;
 
@@ -123,9 +123,11 @@ export function reductionGradients(): tf.GradConfig[] {
     { kernelName: tf.Cumprod, inputsToSave: ['x'], gradFunc: cumprodGradient },
     {
       kernelName: tf.Softmax,
+      inputsToSave: ['logits'],
       outputsToSave: [true],
-      gradFunc: (dy, [y], attrs) => ({
+      gradFunc: (dy, [logits, saved], attrs) => ({
         logits: () => {
+          const y = outputOf((x) => tf.softmax(x, attrs.dim as number), logits, saved);
           const weighted = tf.mul(dy as tf.Tensor, y);
           return tf.sub(weighted, tf.mul(y, tf.sum(weighted, attrs.dim as number, true)));
         },
