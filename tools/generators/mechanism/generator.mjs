@@ -1,0 +1,1 @@
+export default async function mechanism(tree, options) { console.log(options); }
