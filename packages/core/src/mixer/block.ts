@@ -46,6 +46,10 @@ export class Block extends SequenceMixer {
     return this.mixer.stateShapes(batch);
   }
 
+  override mixingFlops(length: number): number {
+    return this.mixer.mixingFlops(length);
+  }
+
   mix(input: MixInput): MixerResult {
     const mixed = this.mixer.mix({ ...input, x: this.norm1.forward(input.x) });
     const h = tf.add(input.x, mixed.output) as tf.Tensor3D;

@@ -59,6 +59,10 @@ export class GatedConvolution extends SequenceMixer {
     return { window: [batch, this.config.kernelSize - 1, this.config.expand * this.dim] };
   }
 
+  override mixingFlops(): number {
+    return (2 * this.config.kernelSize + 1) * this.config.expand * this.dim;
+  }
+
   mix({ x, state, lengths }: MixInput): MixerResult {
     const [u, gate] = tf.split(this.input.forward(x), 2, 2) as [tf.Tensor3D, tf.Tensor3D];
     const conv = causalConv1d(

@@ -73,6 +73,11 @@ export abstract class SequenceMixer extends Module {
     return bytesOfShapes(batch, length, this.stateShapes(batch));
   }
 
+  /** Floating-point operations per row and token that the mixing costs after `length` tokens, products with parameters left out. */
+  mixingFlops(_length: number): number {
+    return 0;
+  }
+
   /**
    * Mixes a piece of a sequence.
    *
