@@ -1,1 +1,3 @@
-export {};
+export * from './kernel-golden.ts';
+export * from './kernel-parity.ts';
+export * from './oracle/index.ts';
