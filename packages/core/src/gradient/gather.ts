@@ -84,7 +84,12 @@ export function gatherGradients(): tf.GradConfig[] {
       kernelName: tf.TensorScatterUpdate,
       inputsToSave: ['indices', 'updates'],
       gradFunc: (dy, [indices, updates]) => ({
-        tensor: () => tf.tensorScatterUpdate(dy as tf.Tensor, indices, tf.zerosLike(updates)),
+        // a mask and not a scatter of zeros: the cpu kernel writes into the tensor that it is given
+        tensor: () => {
+          const { shape } = dy as tf.Tensor;
+          const written = tf.scatterND(indices as tf.Tensor<tf.Rank>, tf.onesLike(updates), shape);
+          return tf.mul(dy as tf.Tensor, tf.equal(written, 0));
+        },
         updates: () => tf.gatherND(dy as tf.Tensor, indices),
         indices: () => tf.zeros(indices.shape),
       }),

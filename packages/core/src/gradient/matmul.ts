@@ -41,7 +41,7 @@ const batchMatMulGradient: tf.GradConfig['gradFunc'] = (dys, saved, attrs) => {
  */
 function einsumBackward(dy: tf.Tensor, output: string, terms: string[], inputs: tf.Tensor[], index: number): tf.Tensor {
   const others = terms.filter((_, i) => i !== index);
-  const present = [...terms[index]].filter((label) => [output, ...others].some((term) => term.includes(label)));
+  const present = terms[index].split('').filter((label) => [output, ...others].some((term) => term.includes(label)));
   const contracted = tf.einsum(`${[output, ...others].join(',')}->${present.join('')}`, dy, ...inputs.filter((_, i) => i !== index));
   const shape = inputs[index].shape;
   const kept = tf.reshape(
