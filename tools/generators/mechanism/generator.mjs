@@ -1,1 +1,3 @@
-export default async function mechanism(tree, options) { console.log(options); }
+export default async function mechanism(tree, options) {
+  console.log(options);
+}

@@ -1,0 +1,25 @@
+import { execFile } from 'node:child_process';
+import { globSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import { expect, test } from 'vitest';
+import { root } from './workspace.ts';
+
+const run = promisify(execFile);
+const pages = globSync(['README.md', 'packages/*/README.md', 'packages/*/src/*/README.md'], { cwd: root }).sort();
+
+// every block of TypeScript in a README runs as it stands; one that only shows a shape is marked `ts no-run`
+const snippets = pages.flatMap((page) =>
+  [...readFileSync(join(root, page), 'utf8').matchAll(/^```ts\n([\s\S]*?)^```$/gm)].map((match, index) => ({
+    page,
+    name: `${page} (${index + 1})`,
+    code: match[1]!,
+  })),
+);
+
+test('there are snippets', () => expect(snippets.length).toBeGreaterThan(0));
+
+test.for(snippets)('$name runs', async ({ code }) => {
+  const flags = ['--conditions=@seqloom/source', '--no-warnings', '--input-type=module-typescript', '--eval', code];
+  await expect(run(process.execPath, flags, { cwd: root, timeout: 120_000 })).resolves.toBeTruthy();
+});
