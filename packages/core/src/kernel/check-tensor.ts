@@ -53,7 +53,10 @@ export function checkTensor(
 
 /** Refuses a setting; `right` says whether it is acceptable. */
 export function checkSetting(mechanism: string, argument: string, right: boolean, wanted: string, given: unknown, remedy: string): void {
-  if (!right) fail({ mechanism, argument, wanted, given: typeof given === 'object' ? JSON.stringify(given) : String(given), remedy });
+  if (right) return;
+  // JSON would turn NaN into null
+  const shown = typeof given === 'number' ? `${given}` : (JSON.stringify(given) ?? typeof given);
+  fail({ mechanism, argument, wanted, given: shown, remedy });
 }
 
 /**

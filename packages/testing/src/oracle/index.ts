@@ -3,3 +3,5 @@ export * from './array64.ts';
 export * from './linear-attention.ts';
 export * from './softmax-attention.ts';
 export * from './rms-norm.ts';
+export * from './rows.ts';
+export * from './softmax-cross-entropy.ts';
