@@ -52,7 +52,7 @@ afterAll(async () => {
 
 async function train(backend: 'cpu' | 'wasm' | 'webgpu'): Promise<Outcome> {
   return page.evaluate(async (name) => {
-    const run = (globalThis as unknown as { trainOneLayer(backend: string, options: object): Promise<Outcome> }).trainOneLayer;
+    const run = (globalThis as unknown as { trainOneLayer: (backend: string, options: object) => Promise<Outcome> }).trainOneLayer;
     return run(name, { wasmPaths: './wasm/', kernels: [] });
   }, backend);
 }
