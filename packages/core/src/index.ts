@@ -18,5 +18,7 @@ export * from './module/module.ts';
 export * from './module/norm.ts';
 export * from './module/parameter.ts';
 export * from './module/random.ts';
+export * from './safetensors/index.ts';
+export * from './state/save.ts';
 export * from './state/state.ts';
 export * from './tidy.ts';
