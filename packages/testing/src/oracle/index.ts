@@ -5,3 +5,5 @@ export * from './softmax-attention.ts';
 export * from './rms-norm.ts';
 export * from './rows.ts';
 export * from './softmax-cross-entropy.ts';
+export * from './adamw-step.ts';
+export * from './rotary.ts';

@@ -1,0 +1,34 @@
+import { setupBackend } from '@seqloom/core';
+import type { BackendName } from '@seqloom/core';
+import { beforeAll, describe, it } from 'vitest';
+
+/** The backends that tests run on. */
+export type TestedBackend = Extract<BackendName, 'cpu' | 'wasm' | 'webgpu'>;
+
+/**
+ * Declares a suite once per backend: `cpu` and `wasm` always, `webgpu` when the environment variable SEQLOOM_WEBGPU is 1.
+ *
+ * Asked for, a WebGPU adapter that is missing is a failure; not asked for, the backend is reported as one skipped test.
+ *
+ * @param suite declares tests; the backend is set up before they run
+ */
+export function eachBackend(suite: (backend: TestedBackend) => void): void {
+  for (const backend of ['cpu', 'wasm', 'webgpu'] as const) {
+    describe(`on ${backend}`, () => {
+      const reason = leftOut(backend);
+      if (reason) {
+        it(`is left out: ${reason}`, ({ skip }) => skip(reason));
+        return;
+      }
+      beforeAll(async () => {
+        await setupBackend(backend);
+      }, 120_000);
+      suite(backend);
+    });
+  }
+}
+
+/** Why a backend is not tested here, or null. */
+export function leftOut(backend: TestedBackend): string | null {
+  return backend === 'webgpu' && process.env.SEQLOOM_WEBGPU !== '1' ? 'SEQLOOM_WEBGPU is not 1' : null;
+}
