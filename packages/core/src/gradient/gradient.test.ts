@@ -233,6 +233,18 @@ describe('registerGradients', () => {
   });
 });
 
+describe('einsum', () => {
+  it.each(einsums)('%s on cpu', async (equation, shapes) => {
+    await tf.setBackend('cpu');
+    expectGradient((...x) => tf.einsum(equation, ...x), shapes);
+  });
+
+  it('has no kernel on wasm, so there is nothing to differentiate', async () => {
+    await tf.setBackend('wasm');
+    expect(() => tf.tidy(() => tf.einsum('ij->ji', tf.ones([2, 2])))).toThrow(/not registered/);
+  });
+});
+
 describe.each(['cpu', 'wasm'])('structural gradients on %s', (backend) => {
   beforeAll(async () => {
     expect(await tf.setBackend(backend)).toBe(true);
@@ -243,16 +255,6 @@ describe.each(['cpu', 'wasm'])('structural gradients on %s', (backend) => {
   });
 
   it.each(products)('%s', (_name, op, shapes) => expectGradient(op, shapes));
-
-  if (backend === 'cpu') {
-    it.each(einsums)('einsum %s', (equation, shapes) => {
-      expectGradient((...x) => tf.einsum(equation, ...x), shapes);
-    });
-  } else {
-    it('einsum has no kernel on this backend, so there is nothing to differentiate', () => {
-      expect(() => tf.tidy(() => tf.einsum('ij->ji', tf.ones([2, 2])))).toThrow(/not registered/);
-    });
-  }
 
   it.each([
     ['one batch axis', [2, 3, 2], [2, 0, 2, 1, 1, 1], [2, 3], 1, 1],

@@ -6,14 +6,20 @@ function flatten(tensor: tf.Tensor): tf.Tensor {
   return tf.reshape(tensor, [-1, tensor.shape[tensor.rank - 1]]);
 }
 
+/** Product of which single matrices are transposed beforehand: tfjs-wasm is ten times slower with its transpose flags. */
+function multiply(a: tf.Tensor, b: tf.Tensor, transposeA: boolean, transposeB: boolean): tf.Tensor {
+  if (a.rank > 2 || b.rank > 2) return tf.matMul(a, b, transposeA, transposeB);
+  return tf.matMul(transposeA ? tf.transpose(a) : a, transposeB ? tf.transpose(b) : b);
+}
+
 /** Gradient for the first operand: dy bᵀ, transposed where a was. */
 function leftBackward(dy: tf.Tensor, b: tf.Tensor, transposeA: boolean, transposeB: boolean): tf.Tensor {
-  return transposeA ? tf.matMul(b, dy, transposeB, true) : tf.matMul(dy, b, false, !transposeB);
+  return transposeA ? multiply(b, dy, transposeB, true) : multiply(dy, b, false, !transposeB);
 }
 
 /** Gradient for the second operand: aᵀ dy, transposed where b was. */
 function rightBackward(dy: tf.Tensor, a: tf.Tensor, transposeA: boolean, transposeB: boolean): tf.Tensor {
-  return transposeB ? tf.matMul(dy, a, true, transposeA) : tf.matMul(a, dy, !transposeA, false);
+  return transposeB ? multiply(dy, a, true, transposeA) : multiply(a, dy, !transposeA, false);
 }
 
 const batchMatMulGradient: tf.GradConfig['gradFunc'] = (dys, saved, attrs) => {
