@@ -1,0 +1,3 @@
+export * from './tile';
+export * from './gemm';
+export * from './epilogue';

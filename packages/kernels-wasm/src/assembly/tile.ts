@@ -1,0 +1,340 @@
+import { fma, splat } from './lanes';
+
+// register tiles of the matrix product: twelve accumulators of four lanes, two vectors of B and one broadcast of A in flight
+
+/** 8 floats per row where a tile that hangs over the edge is written first. */
+let edge: usize = 0;
+
+/** Gives the kernels 256 bytes of their own for tiles at the edge. */
+export function setEdge(p: usize): void {
+  edge = p;
+}
+
+// @ts-ignore: decorator
+@inline
+function put(c: usize, x0: v128, x1: v128, alpha: v128, accumulate: bool): void {
+  if (accumulate) {
+    v128.store(c, fma(x0, alpha, v128.load(c)));
+    v128.store(c, fma(x1, alpha, v128.load(c, 16)), 16);
+  } else {
+    v128.store(c, f32x4.mul(x0, alpha));
+    v128.store(c, f32x4.mul(x1, alpha), 16);
+  }
+}
+
+function putEdge(rows: i32, columns: i32, c: usize, ldc: usize, accumulate: bool): void {
+  for (let i = 0; i < rows; i++) {
+    const from = edge + <usize>i * 32;
+    const to = c + <usize>i * ldc;
+    for (let j = 0; j < columns; j++) {
+      let x = load<f32>(from + (<usize>j << 2));
+      if (accumulate) x += load<f32>(to + (<usize>j << 2));
+      store<f32>(to + (<usize>j << 2), x);
+    }
+  }
+}
+
+/**
+ * c[6, 8] = alpha * a[6, k] b[k, 8] (+ c): rows of A are contiguous over k, row i at a + i * lda; row p of B at b + p * ldb.
+ * Only the first `rows` and `columns` are written; rows of A beyond `rows` are not read. Strides in bytes.
+ */
+export function tileRows(k: i32, a: usize, lda: usize, b: usize, ldb: usize, c: usize, ldc: usize, rows: i32, columns: i32, alpha: f32, accumulate: bool): void {
+  let c00 = splat(0), c01 = splat(0);
+  let c10 = splat(0), c11 = splat(0);
+  let c20 = splat(0), c21 = splat(0);
+  let c30 = splat(0), c31 = splat(0);
+  let c40 = splat(0), c41 = splat(0);
+  let c50 = splat(0), c51 = splat(0);
+  let b0: v128, b1: v128, x: v128;
+  let a0 = a;
+  let a1 = rows > 1 ? a0 + lda : a;
+  let a2 = rows > 2 ? a1 + lda : a;
+  let a3 = rows > 3 ? a2 + lda : a;
+  let a4 = rows > 4 ? a3 + lda : a;
+  let a5 = rows > 5 ? a4 + lda : a;
+  const end4 = a + (<usize>(k & ~3) << 2);
+  while (a0 < end4) {
+    b0 = v128.load(b, 0);
+    b1 = v128.load(b, 16);
+    x = v128.load32_splat(a0);
+    c00 = fma(x, b0, c00);
+    c01 = fma(x, b1, c01);
+    x = v128.load32_splat(a1);
+    c10 = fma(x, b0, c10);
+    c11 = fma(x, b1, c11);
+    x = v128.load32_splat(a2);
+    c20 = fma(x, b0, c20);
+    c21 = fma(x, b1, c21);
+    x = v128.load32_splat(a3);
+    c30 = fma(x, b0, c30);
+    c31 = fma(x, b1, c31);
+    x = v128.load32_splat(a4);
+    c40 = fma(x, b0, c40);
+    c41 = fma(x, b1, c41);
+    x = v128.load32_splat(a5);
+    c50 = fma(x, b0, c50);
+    c51 = fma(x, b1, c51);
+    b += ldb;
+    b0 = v128.load(b, 0);
+    b1 = v128.load(b, 16);
+    x = v128.load32_splat(a0, 4);
+    c00 = fma(x, b0, c00);
+    c01 = fma(x, b1, c01);
+    x = v128.load32_splat(a1, 4);
+    c10 = fma(x, b0, c10);
+    c11 = fma(x, b1, c11);
+    x = v128.load32_splat(a2, 4);
+    c20 = fma(x, b0, c20);
+    c21 = fma(x, b1, c21);
+    x = v128.load32_splat(a3, 4);
+    c30 = fma(x, b0, c30);
+    c31 = fma(x, b1, c31);
+    x = v128.load32_splat(a4, 4);
+    c40 = fma(x, b0, c40);
+    c41 = fma(x, b1, c41);
+    x = v128.load32_splat(a5, 4);
+    c50 = fma(x, b0, c50);
+    c51 = fma(x, b1, c51);
+    b += ldb;
+    b0 = v128.load(b, 0);
+    b1 = v128.load(b, 16);
+    x = v128.load32_splat(a0, 8);
+    c00 = fma(x, b0, c00);
+    c01 = fma(x, b1, c01);
+    x = v128.load32_splat(a1, 8);
+    c10 = fma(x, b0, c10);
+    c11 = fma(x, b1, c11);
+    x = v128.load32_splat(a2, 8);
+    c20 = fma(x, b0, c20);
+    c21 = fma(x, b1, c21);
+    x = v128.load32_splat(a3, 8);
+    c30 = fma(x, b0, c30);
+    c31 = fma(x, b1, c31);
+    x = v128.load32_splat(a4, 8);
+    c40 = fma(x, b0, c40);
+    c41 = fma(x, b1, c41);
+    x = v128.load32_splat(a5, 8);
+    c50 = fma(x, b0, c50);
+    c51 = fma(x, b1, c51);
+    b += ldb;
+    b0 = v128.load(b, 0);
+    b1 = v128.load(b, 16);
+    x = v128.load32_splat(a0, 12);
+    c00 = fma(x, b0, c00);
+    c01 = fma(x, b1, c01);
+    x = v128.load32_splat(a1, 12);
+    c10 = fma(x, b0, c10);
+    c11 = fma(x, b1, c11);
+    x = v128.load32_splat(a2, 12);
+    c20 = fma(x, b0, c20);
+    c21 = fma(x, b1, c21);
+    x = v128.load32_splat(a3, 12);
+    c30 = fma(x, b0, c30);
+    c31 = fma(x, b1, c31);
+    x = v128.load32_splat(a4, 12);
+    c40 = fma(x, b0, c40);
+    c41 = fma(x, b1, c41);
+    x = v128.load32_splat(a5, 12);
+    c50 = fma(x, b0, c50);
+    c51 = fma(x, b1, c51);
+    b += ldb;
+    a0 += 16;
+    a1 += 16;
+    a2 += 16;
+    a3 += 16;
+    a4 += 16;
+    a5 += 16;
+  }
+  const end = a + (<usize>k << 2);
+  while (a0 < end) {
+    b0 = v128.load(b, 0);
+    b1 = v128.load(b, 16);
+    x = v128.load32_splat(a0);
+    c00 = fma(x, b0, c00);
+    c01 = fma(x, b1, c01);
+    x = v128.load32_splat(a1);
+    c10 = fma(x, b0, c10);
+    c11 = fma(x, b1, c11);
+    x = v128.load32_splat(a2);
+    c20 = fma(x, b0, c20);
+    c21 = fma(x, b1, c21);
+    x = v128.load32_splat(a3);
+    c30 = fma(x, b0, c30);
+    c31 = fma(x, b1, c31);
+    x = v128.load32_splat(a4);
+    c40 = fma(x, b0, c40);
+    c41 = fma(x, b1, c41);
+    x = v128.load32_splat(a5);
+    c50 = fma(x, b0, c50);
+    c51 = fma(x, b1, c51);
+    b += ldb;
+    a0 += 4;
+    a1 += 4;
+    a2 += 4;
+    a3 += 4;
+    a4 += 4;
+    a5 += 4;
+  }
+
+  const scale = splat(alpha);
+  if (rows == 6 && columns == 8) {
+    put(c, c00, c01, scale, accumulate);
+    put(c + ldc, c10, c11, scale, accumulate);
+    put(c + 2 * ldc, c20, c21, scale, accumulate);
+    put(c + 3 * ldc, c30, c31, scale, accumulate);
+    put(c + 4 * ldc, c40, c41, scale, accumulate);
+    put(c + 5 * ldc, c50, c51, scale, accumulate);
+  } else {
+    put(edge, c00, c01, scale, false);
+    put(edge + 32, c10, c11, scale, false);
+    put(edge + 64, c20, c21, scale, false);
+    put(edge + 96, c30, c31, scale, false);
+    put(edge + 128, c40, c41, scale, false);
+    put(edge + 160, c50, c51, scale, false);
+    putEdge(rows, columns, c, ldc, accumulate);
+  }
+}
+
+/**
+ * c[6, 8] = alpha * a[6, k] b[k, 8] (+ c) where the six entries of a column of A lie side by side: column p at a + p * astep.
+ * Six floats are read per column even when `rows` is smaller.
+ */
+export function tileColumns(k: i32, a: usize, astep: usize, b: usize, ldb: usize, c: usize, ldc: usize, rows: i32, columns: i32, alpha: f32, accumulate: bool): void {
+  let c00 = splat(0), c01 = splat(0);
+  let c10 = splat(0), c11 = splat(0);
+  let c20 = splat(0), c21 = splat(0);
+  let c30 = splat(0), c31 = splat(0);
+  let c40 = splat(0), c41 = splat(0);
+  let c50 = splat(0), c51 = splat(0);
+  let b0: v128, b1: v128, x: v128;
+  for (let p = k >> 1; p > 0; p--) {
+    b0 = v128.load(b, 0);
+    b1 = v128.load(b, 16);
+    x = v128.load32_splat(a, 0);
+    c00 = fma(x, b0, c00);
+    c01 = fma(x, b1, c01);
+    x = v128.load32_splat(a, 4);
+    c10 = fma(x, b0, c10);
+    c11 = fma(x, b1, c11);
+    x = v128.load32_splat(a, 8);
+    c20 = fma(x, b0, c20);
+    c21 = fma(x, b1, c21);
+    x = v128.load32_splat(a, 12);
+    c30 = fma(x, b0, c30);
+    c31 = fma(x, b1, c31);
+    x = v128.load32_splat(a, 16);
+    c40 = fma(x, b0, c40);
+    c41 = fma(x, b1, c41);
+    x = v128.load32_splat(a, 20);
+    c50 = fma(x, b0, c50);
+    c51 = fma(x, b1, c51);
+    a += astep;
+    b += ldb;
+    b0 = v128.load(b, 0);
+    b1 = v128.load(b, 16);
+    x = v128.load32_splat(a, 0);
+    c00 = fma(x, b0, c00);
+    c01 = fma(x, b1, c01);
+    x = v128.load32_splat(a, 4);
+    c10 = fma(x, b0, c10);
+    c11 = fma(x, b1, c11);
+    x = v128.load32_splat(a, 8);
+    c20 = fma(x, b0, c20);
+    c21 = fma(x, b1, c21);
+    x = v128.load32_splat(a, 12);
+    c30 = fma(x, b0, c30);
+    c31 = fma(x, b1, c31);
+    x = v128.load32_splat(a, 16);
+    c40 = fma(x, b0, c40);
+    c41 = fma(x, b1, c41);
+    x = v128.load32_splat(a, 20);
+    c50 = fma(x, b0, c50);
+    c51 = fma(x, b1, c51);
+    a += astep;
+    b += ldb;
+  }
+  if (k & 1) {
+    b0 = v128.load(b, 0);
+    b1 = v128.load(b, 16);
+    x = v128.load32_splat(a, 0);
+    c00 = fma(x, b0, c00);
+    c01 = fma(x, b1, c01);
+    x = v128.load32_splat(a, 4);
+    c10 = fma(x, b0, c10);
+    c11 = fma(x, b1, c11);
+    x = v128.load32_splat(a, 8);
+    c20 = fma(x, b0, c20);
+    c21 = fma(x, b1, c21);
+    x = v128.load32_splat(a, 12);
+    c30 = fma(x, b0, c30);
+    c31 = fma(x, b1, c31);
+    x = v128.load32_splat(a, 16);
+    c40 = fma(x, b0, c40);
+    c41 = fma(x, b1, c41);
+    x = v128.load32_splat(a, 20);
+    c50 = fma(x, b0, c50);
+    c51 = fma(x, b1, c51);
+    a += astep;
+    b += ldb;
+  }
+
+  const scale = splat(alpha);
+  if (rows == 6 && columns == 8) {
+    put(c, c00, c01, scale, accumulate);
+    put(c + ldc, c10, c11, scale, accumulate);
+    put(c + 2 * ldc, c20, c21, scale, accumulate);
+    put(c + 3 * ldc, c30, c31, scale, accumulate);
+    put(c + 4 * ldc, c40, c41, scale, accumulate);
+    put(c + 5 * ldc, c50, c51, scale, accumulate);
+  } else {
+    put(edge, c00, c01, scale, false);
+    put(edge + 32, c10, c11, scale, false);
+    put(edge + 64, c20, c21, scale, false);
+    put(edge + 96, c30, c31, scale, false);
+    put(edge + 128, c40, c41, scale, false);
+    put(edge + 160, c50, c51, scale, false);
+    putEdge(rows, columns, c, ldc, accumulate);
+  }
+}
+
+/** One row: c[1, 8] = alpha * a[k] b[k, 8] (+ c); four chains hide the latency. */
+export function tileOne(k: i32, a: usize, b: usize, ldb: usize, c: usize, columns: i32, alpha: f32, accumulate: bool): void {
+  let c00 = splat(0), c01 = splat(0), c10 = splat(0), c11 = splat(0), c20 = splat(0), c21 = splat(0), c30 = splat(0), c31 = splat(0);
+  let x: v128;
+  const end4 = a + (<usize>(k & ~3) << 2);
+  const end = a + (<usize>k << 2);
+  while (a < end4) {
+    x = v128.load32_splat(a, 0);
+    c00 = fma(x, v128.load(b), c00);
+    c01 = fma(x, v128.load(b, 16), c01);
+    b += ldb;
+    x = v128.load32_splat(a, 4);
+    c10 = fma(x, v128.load(b), c10);
+    c11 = fma(x, v128.load(b, 16), c11);
+    b += ldb;
+    x = v128.load32_splat(a, 8);
+    c20 = fma(x, v128.load(b), c20);
+    c21 = fma(x, v128.load(b, 16), c21);
+    b += ldb;
+    x = v128.load32_splat(a, 12);
+    c30 = fma(x, v128.load(b), c30);
+    c31 = fma(x, v128.load(b, 16), c31);
+    b += ldb;
+    a += 16;
+  }
+  while (a < end) {
+    x = v128.load32_splat(a);
+    c00 = fma(x, v128.load(b), c00);
+    c01 = fma(x, v128.load(b, 16), c01);
+    b += ldb;
+    a += 4;
+  }
+  c00 = f32x4.add(f32x4.add(c00, c10), f32x4.add(c20, c30));
+  c01 = f32x4.add(f32x4.add(c01, c11), f32x4.add(c21, c31));
+  if (columns == 8) {
+    put(c, c00, c01, splat(alpha), accumulate);
+  } else {
+    put(edge, c00, c01, splat(alpha), false);
+    putEdge(1, columns, c, 0, accumulate);
+  }
+}

@@ -1,0 +1,10 @@
+/** What the WebAssembly module exports; every pointer and stride is in bytes, an absent tensor is 0. */
+export interface KernelExports {
+  setEdge(pointer: number): void;
+  packBytes(n: number, k: number): number;
+  // prettier-ignore
+  gemm(m: number, n: number, k: number, a: number, lda: number, transposeA: boolean, b: number, ldb: number, transposeB: boolean, c: number, ldc: number, alpha: number, accumulate: boolean, pack: number): void;
+  // prettier-ignore
+  batchGemm(batch: number, m: number, n: number, k: number, a: number, strideA: number, lda: number, transposeA: boolean, b: number, strideB: number, ldb: number, transposeB: boolean, c: number, strideC: number, ldc: number, pack: number): void;
+  addBias(rows: number, n: number, x: number, bias: number, floor: number): void;
+}

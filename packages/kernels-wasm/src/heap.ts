@@ -1,0 +1,96 @@
+import { fail } from '@seqloom/core';
+import type * as tf from '@tensorflow/tfjs-core';
+import type { KernelExports } from './exports.ts';
+
+/** The parts of tfjs-backend-wasm that the kernels rely on. */
+export interface WasmBackend extends tf.KernelBackend {
+  readonly wasm: {
+    readonly HEAPU8: Uint8Array;
+    readonly asm?: Readonly<Record<string, unknown>>;
+    readonly wasmMemory?: WebAssembly.Memory;
+    _malloc(bytes: number): number;
+    _free(pointer: number): void;
+  };
+  readonly dataIdMap: { get(dataId: tf.DataId): { readonly memoryOffset: number } };
+  makeOutput(shape: readonly number[], dtype: tf.DataType): tf.TensorInfo;
+}
+
+/** A tensor, or nothing. */
+export type MaybeTensor = tf.TensorInfo | undefined;
+
+/**
+ * The heap of one tfjs-wasm backend, with the kernels that work on it.
+ *
+ * Pointers stay valid while the heap grows; views of its buffer do not, so none is kept.
+ */
+export class Heap {
+  readonly backend: WasmBackend;
+  readonly kernels: KernelExports;
+
+  constructor(backend: WasmBackend, module: WebAssembly.Module) {
+    this.backend = backend;
+    const instance = new WebAssembly.Instance(module, { env: { memory: memoryOf(backend), abort } });
+    this.kernels = instance.exports as unknown as KernelExports;
+    // held as long as the backend lives
+    this.kernels.setEdge(this.allocate(256));
+  }
+
+  /** Address of a tensor's data; 0 for an absent tensor. */
+  pointer(tensor: MaybeTensor): number {
+    return tensor ? this.backend.dataIdMap.get(tensor.dataId).memoryOffset : 0;
+  }
+
+  /** A new tensor on the heap, its contents not set. */
+  output(shape: readonly number[], dtype: 'float32' | 'int32' = 'float32'): tf.TensorInfo {
+    const output = this.backend.makeOutput([...shape], dtype);
+    if (this.pointer(output) === 0 && shape.every((extent) => extent > 0)) outOfMemory(shape.reduce((a, b) => a * b, 4));
+    return output;
+  }
+
+  /** Gives `use` so many bytes of scratch, aligned to 16, and takes them back. */
+  scratch<R>(bytes: number, use: (pointer: number) => R): R {
+    const pointer = this.allocate(bytes + 16);
+    try {
+      return use((pointer + 15) & ~15);
+    } finally {
+      this.backend.wasm._free(pointer);
+    }
+  }
+
+  /** Copies numbers to an address. */
+  write(pointer: number, values: ArrayLike<number>): void {
+    new Int32Array(this.backend.wasm.HEAPU8.buffer, pointer, values.length).set(values);
+  }
+
+  private allocate(bytes: number): number {
+    const pointer = this.backend.wasm._malloc(bytes) >>> 0;
+    return pointer === 0 ? outOfMemory(bytes) : pointer;
+  }
+}
+
+function outOfMemory(bytes: number): never {
+  return fail({
+    mechanism: 'kernels-wasm',
+    argument: 'memory',
+    wanted: `${bytes} more bytes on the heap of tfjs-wasm`,
+    given: 'a full heap',
+    remedy: 'Use smaller batches, shorter sequences or accumulation, and dispose tensors that are no longer needed.',
+  });
+}
+
+function abort(): never {
+  throw new Error('kernels-wasm: a kernel stopped');
+}
+
+function memoryOf(backend: WasmBackend): WebAssembly.Memory {
+  const { asm, wasmMemory } = backend.wasm;
+  const found = wasmMemory ?? Object.values(asm ?? {}).find((value) => value instanceof WebAssembly.Memory);
+  if (found) return found;
+  return fail({
+    mechanism: 'kernels-wasm',
+    argument: 'backend',
+    wanted: 'tfjs-backend-wasm 4.22 or newer, whose memory can be imported',
+    given: 'a wasm backend that does not expose its memory',
+    remedy: 'Install @tensorflow/tfjs-backend-wasm ^4.22.0.',
+  });
+}

@@ -1,0 +1,41 @@
+import { fail } from '@seqloom/core';
+import { bestBuild, compileBuild, heapFinder, supportsBuild } from './load.ts';
+import type { Build } from './load.ts';
+import { replaceTfjsKernels } from './tfjs-kernels.ts';
+
+/** Kernels in use: their label, as `explain()` shows it, and the way back. */
+export interface WasmKernels {
+  /** `kernels-wasm (relaxed)` or `kernels-wasm (simd)` */
+  readonly label: string;
+  /** puts tfjs's own kernels and the composed ones back */
+  undo(): void;
+}
+
+/**
+ * Installs the WebAssembly kernels for tfjs's backend `wasm`: the fused forms of core's kernel contracts, and faster forms of tfjs's own kernels.
+ *
+ * Nothing happens before this call. It may come before or after the backend starts, and a second call replaces the first.
+ *
+ * @param options `build` chooses a binary; default: the fastest that this runtime accepts (`relaxed` has fused multiply-add)
+ * @returns the label, and `undo()`
+ * @throws SeqLoomError when the runtime does not accept the build
+ */
+export async function useWasmKernels(options: { readonly build?: Build } = {}): Promise<WasmKernels> {
+  const build = options.build ?? bestBuild();
+  if (!supportsBuild(build)) {
+    fail({
+      mechanism: 'useWasmKernels',
+      argument: 'options.build',
+      wanted: 'a build whose instructions this runtime accepts',
+      given: build,
+      remedy: 'Leave it out to take the fastest one that is accepted.',
+    });
+  }
+  const label = `kernels-wasm (${build})`;
+  const findHeap = heapFinder(await compileBuild(build));
+  const undo = [replaceTfjsKernels(findHeap)];
+  return {
+    label,
+    undo: () => undo.splice(0).forEach((step) => step()),
+  };
+}
