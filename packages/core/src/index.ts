@@ -22,3 +22,5 @@ export * from './safetensors/index.ts';
 export * from './state/save.ts';
 export * from './state/state.ts';
 export * from './tidy.ts';
+export * from './kernel/softmax-attention.ts';
+export * from './numerics/log-sum-exp.ts';

@@ -33,8 +33,8 @@ function blocks(length: number, size: number): (readonly [number, number])[] {
  * Plans the tiles of one attention call.
  *
  * With default positions the visibility of a tile depends on its offset alone (and, in the first tiles, on sinks and prefix), so
- * masks are made on the host once per offset, and excluded tiles are never visited. With explicit positions, which only the
- * backend knows, every tile is visited.
+ * masks are made on the host once per offset, and excluded tiles are never visited; aligned key positions only add which keys exist.
+ * With other positions, which only the backend knows, every tile is visited.
  *
  * @param inputs of the kernel
  * @param attributes of the kernel
@@ -44,19 +44,33 @@ export function planTiles(inputs: SoftmaxAttentionInputs, attributes: SoftmaxAtt
   const S = inputs.key.shape[1]!;
   const queryBlocks = blocks(T, attributes.blockSize);
   const keyBlocks = blocks(S, attributes.blockSize);
-  const explicit = inputs.queryPositions !== undefined || inputs.keyPositions !== undefined;
-  const terms = explicit ? explicitTerms(inputs, attributes) : structuralTerms(inputs, attributes);
+  const { queryPositions, keyPositions } = inputs;
+  // positions that say no more than which keys exist leave the structure as it is
+  const structured = !queryPositions && (!keyPositions || attributes.aligned);
+  const make = structured ? structuralTerms(inputs, attributes) : explicitTerms(inputs, attributes);
   return {
     queryBlocks,
     keyBlocks,
-    terms: (i, j) => terms(queryBlocks[i]!, keyBlocks[j]!),
+    terms: (i, j) => {
+      const terms = make(queryBlocks[i]!, keyBlocks[j]!);
+      if (terms === 'none' || !structured || !keyPositions) return terms;
+      return { mask: existing(terms.mask, keyPositions, keyBlocks[j]!), distance: terms.distance };
+    },
     // a mask per tile would be quadratic in T if kept; masks per offset are linear and shared
-    release: (used) => {
-      if (!explicit) return;
-      used.mask?.dispose();
-      used.distance?.dispose();
+    release: ({ mask, distance }) => {
+      if (keyPositions || !structured) mask?.dispose();
+      if (!structured) distance?.dispose();
     },
   };
+}
+
+/** A tile's mask with the keys hidden that do not exist: [1, 1, tq, sk] and positions [B, S] give [B, 1, 1 or tq, sk]. */
+function existing(mask: tf.Tensor | undefined, keyPositions: tf.Tensor, [k0, sk]: Block): tf.Tensor {
+  return tf.tidy(() => {
+    const missing = tf.sub(1, atLeastZero(part(keyPositions, k0, sk)));
+    const hidden = tf.reshape(tf.mul(missing, HIDDEN), [-1, 1, 1, sk]);
+    return mask ? tf.add(mask, hidden) : hidden;
+  });
 }
 
 type Block = readonly [start: number, length: number];

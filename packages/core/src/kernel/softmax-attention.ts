@@ -34,6 +34,7 @@ export type SoftmaxAttentionAttributes = {
   readonly prefix: number;
   readonly softCap: number | null;
   readonly blockSize: number;
+  readonly aligned: boolean;
 };
 
 /** Options of `softmaxAttention`. */
@@ -54,6 +55,11 @@ export interface SoftmaxAttentionOptions {
   readonly softCap?: number | null | undefined;
   /** keys (and queries) per tile: memory grows with T blockSize; default 512, or near the window */
   readonly blockSize?: number | undefined;
+  /**
+   * a promise that every key position is its index j or -1 and that there are no query positions, so that excluded tiles can be
+   * skipped although positions are given; changes no result; default false
+   */
+  readonly aligned?: boolean | undefined;
 }
 
 /** The `SoftmaxAttention` contract: online softmax over tiles of keys, gradient by recomputation from logSumExp. */
@@ -97,6 +103,7 @@ export function softmaxAttention(
       `G = ${G}`,
       'Use a key head count that divides the query head count.',
     );
+  if (queryPositions && options.aligned) reject('queryPositions', 'absent with options.aligned', 'a tensor', 'Leave out one of the two.');
   if (queryPositions) shapeOf('queryPositions', queryPositions, [B, T]);
   if (keyPositions) shapeOf('keyPositions', keyPositions, [B, S]);
   if (bias) {
@@ -112,7 +119,16 @@ export function softmaxAttention(
   if (sinkLogits) shapeOf('sinkLogits', sinkLogits, [H]);
   if (slopes) shapeOf('slopes', slopes, [H]);
 
-  const { scale = D ** -0.5, causal = false, window = null, dilation = 1, sinks = 0, prefix = 0, softCap = null } = options;
+  const {
+    scale = D ** -0.5,
+    causal = false,
+    window = null,
+    dilation = 1,
+    sinks = 0,
+    prefix = 0,
+    softCap = null,
+    aligned = false,
+  } = options;
   if (!Number.isFinite(scale)) reject('options.scale', 'a finite number', String(scale), 'Leave it out for D^-0.5.');
   if (window !== null) whole('options.window', window, 1);
   whole('options.dilation', dilation, 1);
@@ -122,7 +138,7 @@ export function softmaxAttention(
     reject('options.softCap', 'a finite number above 0, or null', String(softCap), 'Leave it out for no cap.');
   const blockSize = options.blockSize ?? tileSize(window);
   whole('options.blockSize', blockSize, 1);
-  return softmaxAttentionKernel.run(inputs, { scale, causal, window, dilation, sinks, prefix, softCap, blockSize }) as {
+  return softmaxAttentionKernel.run(inputs, { scale, causal, window, dilation, sinks, prefix, softCap, blockSize, aligned }) as {
     output: tf.Tensor4D;
     logSumExp: tf.Tensor3D;
   };
