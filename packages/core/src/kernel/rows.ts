@@ -1,6 +1,7 @@
 import * as tf from '@tensorflow/tfjs-core';
 import { checkIndices, checkSetting, checkTensor } from './check-tensor.ts';
 import { defineKernel } from './define.ts';
+import type { Kernel } from './define.ts';
 
 /** Tensors that `gatherRows` reads. */
 export type GatherRowsInputs = {
@@ -28,7 +29,11 @@ export type ScatterAddRowsAttributes = {
 };
 
 /** The kernel contract behind `gatherRows`; its gradient is `ScatterAddRows`. */
-export const gatherRowsKernel = defineKernel<GatherRowsInputs, GatherRowsAttributes, 'rows'>({
+export const gatherRowsKernel: Kernel<GatherRowsInputs, GatherRowsAttributes, 'rows'> = defineKernel<
+  GatherRowsInputs,
+  GatherRowsAttributes,
+  'rows'
+>({
   name: 'GatherRows',
   outputs: ['rows'],
   composed({ table, indices }) {
@@ -49,7 +54,11 @@ export const gatherRowsKernel = defineKernel<GatherRowsInputs, GatherRowsAttribu
 });
 
 /** The kernel contract behind `scatterAddRows`; its gradient is `GatherRows`. */
-export const scatterAddRowsKernel = defineKernel<ScatterAddRowsInputs, ScatterAddRowsAttributes, 'table'>({
+export const scatterAddRowsKernel: Kernel<ScatterAddRowsInputs, ScatterAddRowsAttributes, 'table'> = defineKernel<
+  ScatterAddRowsInputs,
+  ScatterAddRowsAttributes,
+  'table'
+>({
   name: 'ScatterAddRows',
   outputs: ['table'],
   composed({ rows, indices }, { rowCount }) {
