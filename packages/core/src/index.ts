@@ -4,6 +4,7 @@ export type { DecodeState, Evidence, Form, MechanismCard, Pattern } from './card
 export * from './config.ts';
 export * from './error.ts';
 export * from './kernel/define.ts';
+export * from './kernel/linear-attention.ts';
 export { isStrict, kernelRuns, resetKernelRuns, setStrict } from './kernel/report.ts';
 export type { ImplementationSource, KernelRun } from './kernel/report.ts';
 export * from './mixer/block.ts';
@@ -24,3 +25,5 @@ export * from './state/state.ts';
 export * from './tidy.ts';
 export * from './kernel/softmax-attention.ts';
 export * from './numerics/log-sum-exp.ts';
+export { segmentSum, segmentSumGradient } from './numerics/segment-sum.ts';
+export { unitLowerTriangularInverse } from './numerics/triangular-inverse.ts';
