@@ -92,7 +92,7 @@ export function allocate<D extends Dtype>(dtype: D, length: number): DtypeArrays
 export function viewElements<D extends Dtype>(dtype: D, bytes: Uint8Array, copy = false): DtypeArrays[D] {
   const Elements = ARRAYS[dtype];
   const size = Elements.BYTES_PER_ELEMENT;
-  const own = copy || bytes.byteOffset % size !== 0 ? bytes.slice() : bytes;
+  const own = copy || bytes.byteOffset % size !== 0 ? new Uint8Array(bytes) : bytes;
   return new Elements(own.buffer, own.byteOffset, own.byteLength / size) as DtypeArrays[D];
 }
 

@@ -19,11 +19,12 @@ export interface Safetensors {
  * @throws {SeqLoomError} when the file is truncated, damaged or hostile, before any tensor is made
  */
 export function readSafetensors(bytes: Uint8Array | ArrayBuffer): Safetensors {
-  const file = bytes instanceof ArrayBuffer ? new Uint8Array(bytes) : bytes;
-  if (!(file instanceof Uint8Array)) {
+  if (!(bytes instanceof Uint8Array || bytes instanceof ArrayBuffer)) {
     const remedy = 'Read the file into memory first, or use openSafetensorsSource.';
-    fail({ mechanism: 'safetensors', argument: 'bytes', wanted: 'a Uint8Array or ArrayBuffer', given: quote(file), remedy });
+    fail({ mechanism: 'safetensors', argument: 'bytes', wanted: 'a Uint8Array or ArrayBuffer', given: quote(bytes), remedy });
   }
+  // plain, because Buffer's own slice does not copy
+  const file = bytes instanceof ArrayBuffer ? new Uint8Array(bytes) : new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const length = headerLength(file.subarray(0, PREFIX_BYTES), file.byteLength, 'file');
   const header = parseHeader(file.slice(PREFIX_BYTES, PREFIX_BYTES + length), file.byteLength, 'file');
   const tensors = Object.create(null) as Record<string, SafeTensor>;

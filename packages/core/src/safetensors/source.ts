@@ -28,7 +28,11 @@ const FIRST_READ_BYTES = 65_536;
 
 /** A source over bytes in memory; reads are copies, so that a tensor never keeps the whole alive. */
 export function bytesSource(bytes: Uint8Array, label = 'bytes'): ByteSource {
-  return { size: bytes.byteLength, label, read: (offset, length) => Promise.resolve(bytes.slice(offset, offset + length)) };
+  return {
+    size: bytes.byteLength,
+    label,
+    read: (offset, length) => Promise.resolve(new Uint8Array(bytes.subarray(offset, offset + length))),
+  };
 }
 
 /** A source over a Blob or File, which a browser's file input or a response gives. */
