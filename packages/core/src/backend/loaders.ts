@@ -27,8 +27,10 @@ async function importOptional(name: string): Promise<Record<string, unknown> | u
   try {
     return (await import(/* @vite-ignore */ /* webpackIgnore: true */ name)) as Record<string, unknown>;
   } catch (error) {
-    const { code, message } = error as { code?: string; message: string };
-    if (code === 'ERR_MODULE_NOT_FOUND' || code === 'MODULE_NOT_FOUND' || !inNode) return undefined;
+    const { code = '', message } = error as { code?: string; message: string };
+    // runtimes and dev servers word it differently, but each names the package that is not there
+    const absent = /MODULE_NOT_FOUND/.test(code) || /cannot find|failed to (load|resolve)/i.test(message);
+    if ((absent && message.includes(name)) || !inNode) return undefined;
     throw new Error(`${name} is installed but does not load: ${message}`, { cause: error });
   }
 }

@@ -30,7 +30,7 @@ export function alignLeft(x: tf.Tensor3D, mask: tf.Tensor2D): AlignedRows {
   const valid = tf.cast(tf.less(tf.reshape(time, [1, length]), tf.reshape(lengths, [batch, 1])), 'float32') as tf.Tensor2D;
   // padding may hold anything, also NaN, so it is replaced rather than multiplied by zero
   const pick = (rows: tf.Tensor3D, index: tf.Tensor2D, live: tf.Tensor2D, channels: number): tf.Tensor3D => {
-    const picked = gatherRows(tf.reshape(rows, [batch * length, channels]), flatIndex(index));
+    const picked = gatherRows({ table: tf.reshape(rows, [batch * length, channels]), indices: flatIndex(index) });
     const cube = tf.reshape(picked, [batch, length, channels]) as tf.Tensor3D;
     return tf.where(tf.cast(tf.reshape(live, [batch, length, 1]), 'bool'), cube, tf.zerosLike(cube)) as tf.Tensor3D;
   };
@@ -75,5 +75,5 @@ export function lastRows(window: tf.Tensor3D, x: tf.Tensor3D, lengths: tf.Tensor
   const base = tf.mul(tf.range(0, batch, 1, 'float32'), total);
   const index = tf.add(tf.add(start, tf.range(0, count, 1, 'float32')), tf.reshape(base, [batch, 1]));
   const flat = tf.cast(tf.reshape(index, [batch * count]), 'int32');
-  return tf.reshape(gatherRows(tf.reshape(joined, [batch * total, width]), flat), [batch, count, width]) as tf.Tensor3D;
+  return tf.reshape(gatherRows({ table: tf.reshape(joined, [batch * total, width]), indices: flat }), [batch, count, width]) as tf.Tensor3D;
 }

@@ -19,6 +19,6 @@ export class Embedding extends Module {
    * @returns [...ids.shape, dim]
    */
   forward(ids: tf.Tensor): tf.Tensor {
-    return gatherRows(this.weight.value as tf.Tensor2D, ids);
+    return gatherRows({ table: this.weight.value, indices: ids });
   }
 }
