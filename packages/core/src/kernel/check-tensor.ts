@@ -60,7 +60,7 @@ export function checkSetting(mechanism: string, argument: string, right: boolean
 }
 
 /**
- * Refuses indices outside `lowest <= index < limit`.
+ * Refuses indices or lengths outside `lowest <= index < limit`.
  *
  * Reading them back is free on the backends whose memory JavaScript can see, and an index out of range would read or write foreign
  * memory there. Other backends are not asked: their own kernels ignore such an index.
@@ -75,9 +75,9 @@ export function checkIndices(mechanism: string, argument: string, indices: tf.Te
       fail({
         mechanism,
         argument,
-        wanted: lowest === -Infinity ? `indices below ${limit}` : `indices from ${lowest} to ${limit - 1}`,
+        wanted: lowest === -Infinity ? `below ${limit} everywhere` : `from ${lowest} to ${limit - 1} everywhere`,
         given: `${value} at place ${place}`,
-        remedy: 'Check the vocabulary or table size against the ids that are fed.',
+        remedy: 'Check the values that are fed against the size of what they point into.',
       });
     }
   }

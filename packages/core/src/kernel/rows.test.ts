@@ -68,7 +68,7 @@ describe.each(['cpu', 'wasm'])('rows on %s', (backend) => {
     const before = tf.memory().numTensors;
     const table = tf.ones([3, 2]);
     const indices = tf.tensor1d([0, 3], 'int32');
-    expect(() => gatherRows({ table, indices })).toThrow('gather-rows: indices must be indices from 0 to 2; got 3 at place 1.');
+    expect(() => gatherRows({ table, indices })).toThrow('gather-rows: indices must be from 0 to 2 everywhere; got 3 at place 1.');
     const rows = tf.ones([2, 2]);
     expect(() => scatterAddRows({ rows, indices }, { rowCount: 2 })).toThrow(/scatter-add-rows: indices/);
     tf.dispose([table, indices, rows]);

@@ -7,3 +7,4 @@ export * from './rows.ts';
 export * from './softmax-cross-entropy.ts';
 export * from './adamw-step.ts';
 export * from './rotary.ts';
+export * from './causal-conv1d.ts';
