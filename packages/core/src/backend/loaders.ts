@@ -29,7 +29,7 @@ async function importOptional(name: string): Promise<Record<string, unknown> | u
   } catch (error) {
     const { code = '', message } = error as { code?: string; message: string };
     // runtimes and dev servers word it differently, but each names the package that is not there
-    const absent = /MODULE_NOT_FOUND/.test(code) || /cannot find|failed to (load|resolve)/i.test(message);
+    const absent = /MODULE_NOT_FOUND/.test(code) || /cannot find|(failed|not) (to )?(load|resolve)/i.test(message);
     if ((absent && message.includes(name)) || !inNode) return undefined;
     throw new Error(`${name} is installed but does not load: ${message}`, { cause: error });
   }
