@@ -117,13 +117,15 @@ export function defineKernel<I extends KernelInputs, A extends KernelAttributes,
           const layout = (attrs as Record<string, unknown>)[LAYOUT] as CallLayout;
           const given = named<I>(layout.inputs, inputs);
           const attributes = strip<A>(attrs);
-          const choice = pick(backendName, 'forward', given, attributes);
+          // kernels may have been copied to a backend of another name
+          const running = tf.getBackend();
+          const choice = pick(running, 'forward', given, attributes);
           if (typeof choice !== 'string') {
-            noteRun(name, backendName, { kind: 'fused', label: choice.label });
+            noteRun(name, running, { kind: 'fused', label: choice.label });
             const result = choice.forward!({ inputs: given, attributes, backend: backend as tf.KernelBackend });
             return outputs.map((output) => result[output]);
           }
-          noteRun(name, backendName, { kind: 'composed', reason: choice });
+          noteRun(name, running, { kind: 'composed', reason: choice });
           return tf.tidy(() => {
             const result = definition.composed(given, attributes);
             return outputs.map((output) => result[output]);
@@ -145,12 +147,13 @@ export function defineKernel<I extends KernelInputs, A extends KernelAttributes,
           const wanted = layout.inputs.filter((key) => gradient.inputs.includes(key));
           const check = (result: { [K in keyof I]?: tf.TensorInfo }): tf.TensorInfo[] =>
             wanted.map((key) => result[key] ?? missingGradient(name, key));
-          const choice = pick(backendName, 'gradient', given, attributes);
+          const running = tf.getBackend();
+          const choice = pick(running, 'gradient', given, attributes);
           if (typeof choice !== 'string') {
-            noteRun(gradientName, backendName, { kind: 'fused', label: choice.label });
+            noteRun(gradientName, running, { kind: 'fused', label: choice.label });
             return check(choice.gradient!({ inputs: given, saved, upstream, attributes, backend: backend as tf.KernelBackend }));
           }
-          noteRun(gradientName, backendName, { kind: 'composed', reason: choice });
+          noteRun(gradientName, running, { kind: 'composed', reason: choice });
           return tf.tidy(() => check(gradient.composed(given, saved, upstream, attributes)) as tf.Tensor[]);
         },
       });
