@@ -23,6 +23,7 @@ export * from './safetensors/index.ts';
 export * from './state/save.ts';
 export * from './state/state.ts';
 export * from './tidy.ts';
+export * from './kernel/rotary.ts';
 export * from './kernel/softmax-attention.ts';
 export * from './numerics/log-sum-exp.ts';
 export { segmentSum, segmentSumGradient } from './numerics/segment-sum.ts';

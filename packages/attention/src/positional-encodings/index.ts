@@ -1,0 +1,7 @@
+export * from './absolute.ts';
+export * from './alibi.ts';
+export { card as positionalEncodingsCard } from './card.ts';
+export * from './naive.ts';
+export * from './parallel.ts';
+export * from './rotary-angles.ts';
+export * from './rotary-frequencies.ts';

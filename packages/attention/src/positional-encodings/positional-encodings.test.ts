@@ -1,0 +1,206 @@
+import * as tf from '@tensorflow/tfjs-core';
+import '@tensorflow/tfjs-backend-cpu';
+import '@tensorflow/tfjs-backend-wasm';
+import { softmaxAttention } from '@seqloom/core';
+import { array64, checkKernelGolden, expectCloseTo, readGoldenArrays, transposed64, uniform64 } from '@seqloom/testing';
+import type { Array64 } from '@seqloom/testing';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { LearnedPositions, sinusoidalPositions } from './absolute.ts';
+import { alibiSlopes } from './alibi.ts';
+import { naiveAlibiSlopes, naiveFrequencies, naiveRotate, naiveSinusoid, naiveXposFactor } from './naive.ts';
+import { rotaryEmbedding } from './parallel.ts';
+import { rotaryAngles } from './rotary-angles.ts';
+import { rotaryFrequencies } from './rotary-frequencies.ts';
+
+const golden = (path: string): Promise<Record<string, Array64>> =>
+  readGoldenArrays(new URL(`../../golden/positional-encodings/${path}.safetensors`, import.meta.url));
+const batchFirst = (array: Array64): Array64 => transposed64(array, [0, 2, 1, 3]);
+const random = (shape: number[], seed: number): tf.Tensor => tf.tensor(Float32Array.from(uniform64(shape, seed).data), shape);
+
+describe.each(['cpu', 'wasm'])('positional encodings on %s', (backend) => {
+  let tensors = 0;
+  beforeEach(async () => {
+    await tf.setBackend(backend);
+    tensors = tf.memory().numTensors;
+  });
+  afterEach(() => {
+    expect(tf.memory().numTensors).toBe(tensors);
+  });
+
+  it.each([
+    ['tiny', 1e4, 0],
+    ['medium', 1e4, 0],
+    ['state', 5e5, 0],
+    ['hard', 1e4, 12345],
+  ] as const)('rotary equals the half-split golden case %s, positions from the host and from a tensor', async (name, base, start) => {
+    const file = await golden(`rotary-half/${name}`);
+    const [query, key] = [batchFirst(file['in.q']!), batchFirst(file['in.k']!)];
+    const length = query.shape[1]!;
+    for (const onDevice of [false, true]) {
+      await checkKernelGolden(backend, {
+        inputs: { query, key },
+        run: (inputs) =>
+          tf.tidy(() => {
+            const rows = tf.tile(tf.reshape(tf.range(start, start + length), [1, length]), [query.shape[0]!, 1]);
+            return rotaryEmbedding({ query: inputs.query!, key: inputs.key!, positions: onDevice ? rows : { start, length } }, { base });
+          }),
+        outputs: { query: batchFirst(file['out.q_rot']!), key: batchFirst(file['out.k_rot']!) },
+        cotangents: { query: batchFirst(file['cot.q_rot']!), key: batchFirst(file['cot.k_rot']!) },
+        gradients: { query: batchFirst(file['grad.q']!), key: batchFirst(file['grad.k']!) },
+      });
+    }
+  });
+
+  it.each(['tiny', 'medium', 'state', 'hard'])('interleaved rotary with YaRN equals the golden case %s', async (name) => {
+    const file = await golden(`rotary-interleaved-yarn/${name}`);
+    const query = file['in.q']!;
+    // the case `state` extends 64 positions to 256
+    const scaling = name === 'state' ? ({ type: 'yarn', factor: 4, originalLength: 64, magnitude: 1 } as const) : null;
+    const { frequencies } = rotaryFrequencies(query.shape[3]!, 1e4, scaling);
+    frequencies.forEach((frequency, r) => expect(frequency).toBeCloseTo(file['out.angles']!.data[r]!, 6));
+    await checkKernelGolden(backend, {
+      inputs: { query },
+      run: (inputs) =>
+        tf.tidy(() => {
+          const { query: rotated } = rotaryEmbedding(
+            { query: inputs.query!, key: inputs.query!, positions: { start: 0, length: query.shape[1]! } },
+            { interleaved: true, scaling },
+          );
+          return { rotated };
+        }),
+      outputs: { rotated: file['out.o']! },
+      cotangents: { rotated: file['cot.o']! },
+      gradients: { query: file['grad.q']! },
+    });
+  });
+
+  it.each(['tiny', 'medium', 'state', 'hard'])('ALiBi equals the golden case %s', async (name) => {
+    const file = await golden(`alibi/${name}`);
+    const inputs = { query: batchFirst(file['in.q']!), key: batchFirst(file['in.k']!), value: batchFirst(file['in.v']!) };
+    const slopes = alibiSlopes(inputs.query.shape[2]!);
+    slopes.forEach((slope, h) => expect(slope).toBeCloseTo(file['out.slopes']!.data[h]!, 6));
+    await checkKernelGolden(backend, {
+      inputs,
+      run: ({ query, key, value }) =>
+        tf.tidy(() => ({
+          output: softmaxAttention({ query: query!, key: key!, value: value!, slopes: tf.tensor1d(slopes) }, { causal: true }).output,
+        })),
+      outputs: { output: batchFirst(file['out.o']!) },
+      cotangents: { output: batchFirst(file['cot.o']!) },
+      gradients: { query: batchFirst(file['grad.q']!), key: batchFirst(file['grad.k']!), value: batchFirst(file['grad.v']!) },
+    });
+  });
+
+  it('rotary equals its naive form: partial, interleaved, positions per row up to a million', async () => {
+    const [D, R] = [6, 4];
+    const positions = [
+      [0, 3, 999_999],
+      [7, 1024, 123_456],
+    ];
+    const x = uniform64([2, 3, 1, D], 5);
+    for (const interleaved of [false, true]) {
+      const wanted = positions.flatMap((row, b) =>
+        row.flatMap((position, t) => {
+          const start = (b * 3 + t) * D;
+          return naiveRotate([...x.data.subarray(start, start + D)], position, naiveFrequencies(R), interleaved);
+        }),
+      );
+      const query = random([2, 3, 1, D], 5);
+      const given = tf.tidy(() => rotaryEmbedding({ query, key: query, positions: tf.tensor2d(positions) }, { dims: R, interleaved }));
+      await expectCloseTo(given.query, array64([2, 3, 1, D], wanted), 2e-6, 'rotated');
+      tf.dispose([query, given.query, given.key]);
+    }
+  });
+
+  it('xPos equals rotation times its factor, and its scores depend on the distance alone', async () => {
+    const D = 4;
+    const [query, key] = [random([1, 1, 1, D], 1), random([1, 1, 1, D], 2)];
+    const score = (m: number, n: number): number =>
+      tf.tidy(() => {
+        const at = (start: number) => rotaryEmbedding({ query, key, positions: { start, length: 1 } }, { interleaved: true, xpos: {} });
+        return tf.sum(tf.mul(at(m).query, at(n).key)).dataSync()[0]!;
+      });
+    expect(score(9, 4)).toBeCloseTo(score(1009, 1004), 5);
+    expect(score(9, 4)).not.toBeCloseTo(score(9, 8), 3);
+    const rotated = naiveRotate([...query.dataSync()], 700, naiveFrequencies(D), true);
+    const wanted = rotated.map((value, c) => value * naiveXposFactor(c >> 1, D, 700));
+    const given = tf.tidy(() => rotaryEmbedding({ query, key, positions: tf.tensor2d([[700]]) }, { interleaved: true, xpos: {} }).query);
+    await expectCloseTo(given, array64([1, 1, 1, D], wanted), 2e-6, 'xPos query');
+    tf.dispose([query, key, given]);
+  });
+
+  it('sinusoids equal their naive form, learned positions their rows', async () => {
+    const given = sinusoidalPositions({ start: 5, length: 2 }, 6);
+    await expectCloseTo(given, array64([1, 2, 6], [...naiveSinusoid(5, 6), ...naiveSinusoid(6, 6)]), 1e-6, 'sinusoids');
+    given.dispose();
+    const learned = new LearnedPositions({ maxLength: 8, dim: 3 });
+    const run = learned.forward({ start: 6, length: 2 });
+    const ids = tf.tensor2d([[6, 7]]);
+    const picked = learned.forward(ids);
+    expect([...run.dataSync()]).toEqual([...learned.table.weight.value.dataSync()].slice(18));
+    expect([...picked.dataSync()]).toEqual([...run.dataSync()]);
+    expect(() => learned.forward({ start: 7, length: 2 })).toThrow(/positions must be within \[0, 8\)/);
+    tf.dispose([run, ids, picked]);
+    learned.dispose();
+  });
+});
+
+describe('frequencies and slopes', () => {
+  it('factor 1 changes nothing', () => {
+    const plain = [...rotaryFrequencies(16).frequencies];
+    const scalings = [
+      { type: 'linear', factor: 1 },
+      { type: 'ntk', factor: 1 },
+      { type: 'dynamic-ntk', factor: 1, originalLength: 64, length: 64 },
+      { type: 'yarn', factor: 1, originalLength: 64 },
+      { type: 'llama3', factor: 1, originalLength: 64 },
+    ] as const;
+    for (const scaling of scalings) {
+      const { frequencies, magnitude } = rotaryFrequencies(16, 1e4, scaling);
+      expect([...frequencies]).toEqual(plain);
+      expect(magnitude).toBe(1);
+    }
+    expect(plain).toEqual(naiveFrequencies(16));
+  });
+
+  it('YaRN and Llama 3 keep the fastest pairs, interpolate the slowest and lie between for the rest', () => {
+    const plain = rotaryFrequencies(64).frequencies;
+    for (const type of ['yarn', 'llama3'] as const) {
+      const { frequencies, magnitude } = rotaryFrequencies(64, 1e4, { type, factor: 8, originalLength: 2048 });
+      expect(frequencies[0]).toBe(plain[0]);
+      expect(frequencies[31]).toBeCloseTo(plain[31]! / 8, 12);
+      frequencies.forEach((theta, r) => {
+        expect(theta).toBeLessThanOrEqual(plain[r]!);
+        expect(theta).toBeGreaterThanOrEqual(plain[r]! / 8 - 1e-15);
+      });
+      expect(magnitude).toBeCloseTo(type === 'yarn' ? 0.1 * Math.log(8) + 1 : 1, 12);
+    }
+  });
+
+  it('NTK keeps the fastest pair and interpolates the slowest', () => {
+    const { frequencies } = rotaryFrequencies(16, 1e4, { type: 'ntk', factor: 4 });
+    expect(frequencies[0]).toBe(1);
+    expect(frequencies[7]).toBeCloseTo(naiveFrequencies(16)[7]! / 4, 12);
+    const grown = rotaryFrequencies(16, 1e4, { type: 'dynamic-ntk', factor: 1, originalLength: 64, length: 256 });
+    expect([...grown.frequencies]).toEqual([...frequencies]);
+  });
+
+  it('slopes follow the powers rule, and the doubled list where heads are no power of two', () => {
+    expect([...alibiSlopes(8)]).toEqual([1, 2, 3, 4, 5, 6, 7, 8].map((n) => 2 ** -n));
+    expect(new Set(alibiSlopes(12)).size).toBe(12);
+    for (const heads of [1, 3, 6, 12, 20]) expect([...alibiSlopes(heads)]).toEqual(naiveAlibiSlopes(heads).map(Math.fround));
+  });
+
+  it('refuses what does not fit', () => {
+    expect(() => rotaryFrequencies(5)).toThrow(/dims must be an even whole number/);
+    expect(() => rotaryFrequencies(4, 0)).toThrow(/base must be above 0/);
+    expect(() => rotaryFrequencies(4, 10, { type: 'linear', factor: 0 })).toThrow(/scaling.factor must be above 0/);
+    expect(() => alibiSlopes(0)).toThrow(/heads must be a whole number/);
+    tf.tidy(() => {
+      const query = tf.zeros([1, 1, 1, 2]);
+      const call = (): unknown => rotaryEmbedding({ query, key: query, positions: { start: 0, length: 1 } }, { dims: 4 });
+      expect(call).toThrow(/options.dims must be at most the head width 2/);
+      expect(rotaryAngles({ start: 0, length: 1 }, rotaryFrequencies(2)).cos.shape).toEqual([1, 1, 1]);
+    });
+  });
+});

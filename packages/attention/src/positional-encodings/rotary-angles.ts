@@ -1,0 +1,57 @@
+import * as tf from '@tensorflow/tfjs-core';
+import type { RotaryFrequencies } from './rotary-frequencies.ts';
+
+/** Tables for the `rotary` kernel: cos and sin of each pair's angle, [1 or B, T, R / 2]. */
+export interface RotaryAngles {
+  readonly cos: tf.Tensor;
+  readonly sin: tf.Tensor;
+}
+
+/** Positions as a tensor [B, T] of whole numbers, or a run of them that is the same for all rows. */
+export type Positions = tf.Tensor | { readonly start: number; readonly length: number };
+
+/**
+ * Cosines and sines of position × frequency, times the magnitude, good to 1e-6 at positions up to a million.
+ *
+ * A run of positions is tabled in float64 on the host. Positions in a tensor are split into 1024 a + b and the turns of both
+ * parts are reduced before they are added, since a float32 product of position and frequency would lose its fraction.
+ *
+ * @param positions [B, T], or start and length
+ * @param frequencies of `rotaryFrequencies`
+ * @returns cos and sin [1 or B, T, R / 2], owned by the caller
+ */
+export function rotaryAngles(positions: Positions, { frequencies, magnitude }: RotaryFrequencies): RotaryAngles {
+  const pairs = frequencies.length;
+  if (!(positions instanceof tf.Tensor)) {
+    const { start, length } = positions;
+    const table = (f: (angle: number) => number): tf.Tensor => {
+      const values = new Float32Array(length * pairs);
+      for (let t = 0; t < length; t++) for (let r = 0; r < pairs; r++) values[t * pairs + r] = magnitude * f((start + t) * frequencies[r]!);
+      return tf.tensor(values, [1, length, pairs]);
+    };
+    return { cos: table(Math.cos), sin: table(Math.sin) };
+  }
+  const given = positions;
+  return tf.tidy(() => {
+    const position = tf.reshape(tf.cast(given, 'float32'), [...given.shape, 1] as [number, number, number]); // [B, T, 1]
+    const coarse = tf.floor(tf.div(position, 1024));
+    const fine = tf.sub(position, tf.mul(coarse, 1024));
+    const turns = tf.add(reducedTurns(coarse, frequencies, 1024), reducedTurns(fine, frequencies, 1));
+    const angle = tf.mul(turns, 2 * Math.PI); // [B, T, R / 2]
+    const [cos, sin] = [tf.cos(angle), tf.sin(angle)];
+    return magnitude === 1 ? { cos, sin } : { cos: tf.mul(cos, magnitude), sin: tf.mul(sin, magnitude) };
+  });
+}
+
+/** Turns of count × unit × frequency, whole ones dropped; exact to a few 1e-8 for counts below 2^12. */
+function reducedTurns(count: tf.Tensor, frequencies: Float64Array, unit: number): tf.Tensor {
+  const perCount = frequencies.map((theta) => {
+    const turns = (theta * unit) / (2 * Math.PI);
+    return turns - Math.floor(turns);
+  });
+  // 12 bits of turns times 12 bits of count is exact in float32's 24; the rest is too small to matter twice
+  const high = perCount.map((turns) => Math.floor(turns * 4096) / 4096);
+  const low = perCount.map((turns, r) => turns - high[r]!);
+  const product = tf.mul(count, tf.tensor1d(Float32Array.from(high)));
+  return tf.add(tf.sub(product, tf.floor(product)), tf.mul(count, tf.tensor1d(Float32Array.from(low))));
+}
