@@ -8,3 +8,4 @@ export * from './softmax-cross-entropy.ts';
 export * from './adamw-step.ts';
 export * from './rotary.ts';
 export * from './causal-conv1d.ts';
+export * from './linear-scan.ts';
