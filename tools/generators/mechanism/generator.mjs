@@ -24,7 +24,14 @@ export default async function mechanism(tree, options) {
   const className = functionName[0].toUpperCase() + functionName.slice(1);
   const title = options.title ?? id.replaceAll('-', ' ').replace(/^./, (letter) => letter.toUpperCase());
   const manifest = JSON.parse(tree.read(manifestPath, 'utf8'));
-  generateFiles(tree, fileURLToPath(new URL('files', import.meta.url)), folder, { id, family, functionName, className, title, version: manifest.version });
+  generateFiles(tree, fileURLToPath(new URL('files', import.meta.url)), folder, {
+    id,
+    family,
+    functionName,
+    className,
+    title,
+    version: manifest.version,
+  });
 
   // the layer validates its config
   const { devDependencies } = JSON.parse(readFileSync(new URL('../../../package.json', import.meta.url), 'utf8'));
