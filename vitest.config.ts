@@ -36,7 +36,8 @@ const tiers: Record<string, TestProjectConfiguration> = {
 
 // `vitest run` is the unit tier, `vitest run --mode webgpu` another one
 export default defineConfig(({ mode }) => {
-  const name = mode === 'test' ? 'unit' : mode;
+  // other tools load this file in their own mode
+  const name = ['test', 'development', 'production'].includes(mode) ? 'unit' : mode;
   const project = tiers[name];
   if (!project) throw new Error(`There is no test tier called ${name}: use one of ${Object.keys(tiers).join(', ')}.`);
   return { test: { projects: [project], reporters: ['default', new TotalsReporter(name)] } };
