@@ -1,3 +1,4 @@
+import { globSync, readFileSync } from 'node:fs';
 import { defineConfig, type TestProjectConfiguration } from 'vitest/config';
 import { softwareVulkan } from './tools/chromium.ts';
 import { TotalsReporter } from './tools/totals-reporter.ts';
@@ -8,6 +9,11 @@ const roots = ['packages/*/src', 'tools', 'bench', 'examples'];
 const files = (suffix: string): string[] => roots.map((root) => `${root}/**/*${suffix}`);
 const special = [...files('.heavy.test.ts'), ...files('.webgpu.test.ts'), ...files('.browser.test.ts')];
 const vulkan = softwareVulkan();
+// tests that declare their suite once per backend, the laws among them, run a second time where there is a GPU
+const perBackend = (): string[] =>
+  globSync('packages/*/src/**/*.test.ts').filter((file) =>
+    /\b(eachBackend|mixerLaws|opLaws|goldenSuite)\(/.test(readFileSync(file, 'utf8')),
+  );
 
 /** A tier is named by what its tests need; only `unit` runs without a word. */
 function tier(name: string, include: string[], test: object = {}): TestProjectConfiguration {
@@ -24,7 +30,7 @@ const tiers: Record<string, TestProjectConfiguration> = {
   // minutes of time, child processes, or packed tarballs
   heavy: tier('heavy', files('.heavy.test.ts'), { testTimeout: 600_000, hookTimeout: 600_000, fileParallelism: false }),
   // a WebGPU adapter through Dawn: the laws of every mechanism again, and what only a GPU can show
-  webgpu: tier('webgpu', [...files('.webgpu.test.ts'), 'packages/*/src/*/*.laws.test.ts'], {
+  webgpu: tier('webgpu', [...files('.webgpu.test.ts'), ...perBackend()], {
     testTimeout: 300_000,
     hookTimeout: 120_000,
     fileParallelism: false,
