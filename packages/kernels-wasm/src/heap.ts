@@ -15,6 +15,9 @@ export interface WasmBackend extends tf.KernelBackend {
   makeOutput(shape: readonly number[], dtype: tf.DataType): tf.TensorInfo;
 }
 
+/** Finds the heap of the backend that a kernel call runs on. */
+export type FindHeap = (backend: unknown) => Heap;
+
 /** A tensor, or nothing. */
 export type MaybeTensor = tf.TensorInfo | undefined;
 

@@ -2,7 +2,7 @@ import { fail } from '@seqloom/core';
 import { relaxedBinary } from './generated/relaxed.ts';
 import { simdBinary } from './generated/simd.ts';
 import { Heap } from './heap.ts';
-import type { WasmBackend } from './heap.ts';
+import type { FindHeap, WasmBackend } from './heap.ts';
 
 /** The two builds of the kernels: `relaxed` has fused multiply-add. */
 export type Build = 'simd' | 'relaxed';
@@ -42,7 +42,7 @@ export async function compileBuild(build: Build): Promise<WebAssembly.Module> {
 }
 
 /** Finds the heap of the backend of a kernel call; the kernels are instantiated at the first call on a backend. */
-export function heapFinder(module: WebAssembly.Module): (backend: unknown) => Heap {
+export function heapFinder(module: WebAssembly.Module): FindHeap {
   const heaps = new WeakMap<object, Heap>();
   return (backend) => {
     let heap = heaps.get(backend as object);

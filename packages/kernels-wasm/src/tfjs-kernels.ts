@@ -1,8 +1,7 @@
 import * as tf from '@tensorflow/tfjs-core';
-import type { Heap } from './heap.ts';
+import type { FindHeap, Heap } from './heap.ts';
 import { matMulOnHeap } from './matmul.ts';
 
-type FindHeap = (backend: unknown) => Heap;
 type Call = { inputs: Record<string, tf.TensorInfo>; attrs: Record<string, unknown>; backend: unknown };
 type Replacement = (call: Call, heap: Heap, original: (call: Call) => tf.TensorInfo) => tf.TensorInfo;
 

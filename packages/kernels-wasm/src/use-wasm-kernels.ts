@@ -1,4 +1,5 @@
 import { fail } from '@seqloom/core';
+import { implementLinearAttention } from './linear-attention.ts';
 import { bestBuild, compileBuild, heapFinder, supportsBuild } from './load.ts';
 import type { Build } from './load.ts';
 import { replaceTfjsKernels } from './tfjs-kernels.ts';
@@ -33,7 +34,7 @@ export async function useWasmKernels(options: { readonly build?: Build } = {}): 
   }
   const label = `kernels-wasm (${build})`;
   const findHeap = heapFinder(await compileBuild(build));
-  const undo = [replaceTfjsKernels(findHeap)];
+  const undo = [replaceTfjsKernels(findHeap), implementLinearAttention(findHeap, label)];
   return {
     label,
     undo: () => undo.splice(0).forEach((step) => step()),

@@ -92,21 +92,21 @@ export function packTransposed(k: i32, n: i32, bt: usize, ldbt: usize, to: usize
 
 /**
  * c[m, n] = alpha * a[m, k] b[k, n] (+ c) with B packed in panels of 8 columns, `panel` bytes apart.
- * A is row-major (row i at a + i * lda).
+ * A is row-major (row i at a + i * lda). Columns 8j of C are at c + j * cstep: 32 for row-major C, or C in panels of its own.
  */
-export function gemmPacked(m: i32, n: i32, k: i32, a: usize, lda: usize, b: usize, panel: usize, c: usize, ldc: usize, alpha: f32, accumulate: bool): void {
+export function gemmPacked(m: i32, n: i32, k: i32, a: usize, lda: usize, b: usize, panel: usize, c: usize, ldc: usize, cstep: usize, alpha: f32, accumulate: bool): void {
   let i = 0;
   while (i < m) {
     const rows = min(6, m - i);
     const aRow = a + <usize>i * lda;
     const cRow = c + <usize>i * ldc;
     if (rows == 1) {
-      for (let j = 0, bPanel = b; j < n; j += 8, bPanel += panel) {
-        tileOne(k, aRow, bPanel, 32, cRow + (<usize>j << 2), min(8, n - j), alpha, accumulate);
+      for (let j = 0, bPanel = b, to = cRow; j < n; j += 8, bPanel += panel, to += cstep) {
+        tileOne(k, aRow, bPanel, 32, to, min(8, n - j), alpha, accumulate);
       }
     } else {
-      for (let j = 0, bPanel = b; j < n; j += 8, bPanel += panel) {
-        tileRows(k, aRow, lda, bPanel, 32, cRow + (<usize>j << 2), ldc, rows, min(8, n - j), alpha, accumulate);
+      for (let j = 0, bPanel = b, to = cRow; j < n; j += 8, bPanel += panel, to += cstep) {
+        tileRows(k, aRow, lda, bPanel, 32, to, ldc, rows, min(8, n - j), alpha, accumulate);
       }
     }
     i += rows;
@@ -117,11 +117,11 @@ export function gemmPacked(m: i32, n: i32, k: i32, a: usize, lda: usize, b: usiz
  * c[m, n] = alpha * transpose(at[k, m]) b[k, n] (+ c) with B packed in panels of 8 columns, `panel` bytes apart.
  * Row p of the transposed A at at + p * ldat. Up to 5 floats beyond the end of each row are read.
  */
-export function gemmPackedTransposed(m: i32, n: i32, k: i32, at: usize, ldat: usize, b: usize, panel: usize, c: usize, ldc: usize, alpha: f32, accumulate: bool): void {
+export function gemmPackedTransposed(m: i32, n: i32, k: i32, at: usize, ldat: usize, b: usize, panel: usize, c: usize, ldc: usize, cstep: usize, alpha: f32, accumulate: bool): void {
   for (let i = 0; i < m; i += 6) {
     const cRow = c + <usize>i * ldc;
-    for (let j = 0, bPanel = b; j < n; j += 8, bPanel += panel) {
-      tileColumns(k, at + (<usize>i << 2), ldat, bPanel, 32, cRow + (<usize>j << 2), ldc, min(6, m - i), min(8, n - j), alpha, accumulate);
+    for (let j = 0, bPanel = b, to = cRow; j < n; j += 8, bPanel += panel, to += cstep) {
+      tileColumns(k, at + (<usize>i << 2), ldat, bPanel, 32, to, ldc, min(6, m - i), min(8, n - j), alpha, accumulate);
     }
   }
 }
@@ -247,12 +247,12 @@ export function gemm(m: i32, n: i32, k: i32, a: usize, lda: usize, transposeA: b
       if (transposeB) packTransposed(depth, width, b + <usize>j * ldb + (<usize>p << 2), ldb, packB);
       else packRows(depth, width, b + <usize>p * ldb + (<usize>j << 2), ldb, packB);
       if (!transposeA) {
-        gemmPacked(m, width, depth, a + (<usize>p << 2), lda, packB, panel, cBlock, ldc, alpha, add);
+        gemmPacked(m, width, depth, a + (<usize>p << 2), lda, packB, panel, cBlock, ldc, 32, alpha, add);
       } else {
         for (let i = 0; i < m; i += 6) {
           const rows = min(6, m - i);
           packColumns(depth, rows, a + <usize>p * lda + (<usize>i << 2), lda, packA);
-          gemmPackedTransposed(rows, width, depth, packA, 24, packB, panel, cBlock + <usize>i * ldc, ldc, alpha, add);
+          gemmPackedTransposed(rows, width, depth, packA, 24, packB, panel, cBlock + <usize>i * ldc, ldc, 32, alpha, add);
         }
       }
     }

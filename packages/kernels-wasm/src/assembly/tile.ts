@@ -26,6 +26,10 @@ function putEdge(rows: i32, columns: i32, c: usize, ldc: usize, accumulate: bool
   for (let i = 0; i < rows; i++) {
     const from = edge + <usize>i * 32;
     const to = c + <usize>i * ldc;
+    if (columns == 8) {
+      put(to, v128.load(from), v128.load(from, 16), splat(1), accumulate);
+      continue;
+    }
     for (let j = 0; j < columns; j++) {
       let x = load<f32>(from + (<usize>j << 2));
       if (accumulate) x += load<f32>(to + (<usize>j << 2));

@@ -1,0 +1,117 @@
+import { linearAttentionUpdate } from '@seqloom/core';
+import type { LinearAttentionInputs, LinearAttentionOptions, LinearAttentionRule } from '@seqloom/core';
+import { checkKernelParity, naiveLinearAttention, uniform64 } from '@seqloom/testing';
+import type { LinearAttentionInputs64 } from '@seqloom/testing';
+import { it } from 'vitest';
+import { describeBuilds } from './describe-builds.ts';
+
+type DecayKind = 'none' | 'head' | 'channel';
+
+interface Shape {
+  readonly batch?: number;
+  readonly length: number;
+  readonly heads?: number;
+  readonly group?: number;
+  readonly keyDim?: number;
+  readonly valueDim?: number;
+}
+
+const RULES: [LinearAttentionRule, DecayKind][] = [
+  ['linear', 'none'],
+  ['gated', 'head'],
+  ['gated', 'channel'],
+  ['delta', 'none'],
+  ['gated_delta', 'head'],
+  ['gated_delta', 'channel'],
+];
+
+function makeInputs(seed: number, [rule, decay]: [LinearAttentionRule, DecayKind], shape: Shape, range: [number, number] = [-1, 0]): LinearAttentionInputs64 {
+  const { batch = 1, length, heads = 2, group = 1, keyDim = 4, valueDim = 3 } = shape;
+  const delta = rule === 'delta' || rule === 'gated_delta';
+  const key = uniform64([batch, length, heads, keyDim], seed + 1);
+  for (let row = 0; delta && row < key.data.length; row += keyDim) {
+    // keys of unit length, as every delta layer feeds them
+    const norm = Math.hypot(...key.data.subarray(row, row + keyDim));
+    for (let d = 0; d < keyDim; d++) key.data[row + d] = Math.fround(key.data[row + d]! / norm);
+  }
+  return {
+    query: uniform64([batch, length, heads * group, keyDim], seed),
+    key,
+    value: uniform64([batch, length, heads, valueDim], seed + 2),
+    ...(decay !== 'none' && { logDecay: uniform64([batch, length, heads, ...(decay === 'channel' ? [keyDim] : [])], seed + 3, ...range) }),
+    ...(delta && { beta: uniform64([batch, length, heads], seed + 4, 0, 1) }),
+    state: uniform64([batch, heads, keyDim, valueDim], seed + 5),
+  };
+}
+
+const parity = (inputs: LinearAttentionInputs64, options: LinearAttentionOptions, gradients = true): Promise<void> =>
+  checkKernelParity('wasm', {
+    inputs,
+    run: (tensors) => linearAttentionUpdate(tensors as LinearAttentionInputs, options),
+    oracle: (arrays) => naiveLinearAttention(arrays as LinearAttentionInputs64, options),
+    ...(gradients && { differentiate: ['query', 'key', 'value', 'logDecay', 'beta', 'state'], step: 1e-6 }),
+  });
+
+describeBuilds('LinearAttention', 'LinearAttention', () => {
+  it.each(RULES)('%s, decay per %s: equals float64 at odd lengths', async (rule, decay) => {
+    for (const length of [1, 2, 7, 23, 24, 25, 63, 65, 100]) {
+      await parity(makeInputs(10 * length, [rule, decay], { length }), { updateRule: rule }, length < 64 || length === 100);
+    }
+  });
+
+  it.each(RULES)('%s, decay per %s: equals float64 at odd and even widths', async (rule, decay) => {
+    for (const [keyDim, valueDim] of [[1, 1], [5, 9], [8, 8], [13, 17], [16, 31], [64, 64]] as const) {
+      await parity(makeInputs(keyDim, [rule, decay], { length: 50, keyDim, valueDim, heads: 1 }), { updateRule: rule }, keyDim < 14);
+    }
+  });
+
+  it.each(RULES)('%s, decay per %s: grouped query heads, batch of two, own scale, no state', async (rule, decay) => {
+    const { state: _, ...inputs } = makeInputs(77, [rule, decay], { batch: 2, length: 31, group: 3 });
+    await parity(inputs, { updateRule: rule, scale: 0.3 });
+  });
+
+  it.each(RULES)('%s, decay per %s: long', async (rule, decay) => {
+    const inputs = makeInputs(3, [rule, decay], { length: 3000, keyDim: 16, valueDim: 8, heads: 1 }, [-0.05, 0]);
+    await parity(inputs, { updateRule: rule }, false);
+  });
+
+  it.each([
+    ['every decay -100', [-100, -100]],
+    ['every decay 0', [0, 0]],
+    ['decays between -100 and 0', [-100, 0]],
+    ['decays between -8 and 0', [-8, 0]],
+    ['decays between -2.5 and -1', [-2.5, -1]],
+  ] as [string, [number, number]][])('hard gates: %s', async (_, range) => {
+    for (const rule of RULES.filter(([, kind]) => kind !== 'none')) {
+      await parity(makeInputs(5, rule, { length: 70 }, range), { updateRule: rule[0] });
+    }
+  });
+
+  it.each(['head', 'channel'] as const)('hard gates: decays of 0, -1e-6 and -100 in turn, per %s', async (kind) => {
+    for (const rule of ['gated', 'gated_delta'] as const) {
+      const inputs = makeInputs(6, [rule, kind], { length: 66 });
+      inputs.logDecay!.data.forEach((_, index) => (inputs.logDecay!.data[index] = [0, Math.fround(-1e-6), 0, 0, -100, 0, 0][index % 7]!));
+      await parity(inputs, { updateRule: rule });
+    }
+  });
+
+  it.each(['head', 'channel'] as const)('a decay of -Infinity per %s forgets all and stays finite', async (kind) => {
+    const inputs = makeInputs(8, ['gated', kind], { length: 9 });
+    inputs.logDecay!.data.fill(-Infinity, inputs.logDecay!.data.length / 2);
+    await checkKernelParity('wasm', {
+      inputs,
+      run: (tensors) => linearAttentionUpdate(tensors as LinearAttentionInputs, { updateRule: 'gated' }),
+      oracle: (arrays) => naiveLinearAttention(arrays as LinearAttentionInputs64, { updateRule: 'gated' }),
+      differentiate: ['query', 'key', 'value', 'state'],
+    });
+  });
+
+  it('a delta rule with beta 2, and with beta 0, on one key again and again stays right', async () => {
+    for (const beta of [0, 2]) {
+      const inputs = makeInputs(9, ['delta', 'none'], { length: 100 });
+      inputs.beta!.data.fill(beta);
+      inputs.key.data.forEach((_, index) => (inputs.key.data[index] = inputs.key.data[index % 8]!));
+      await parity(inputs, { updateRule: 'delta' });
+    }
+  });
+});

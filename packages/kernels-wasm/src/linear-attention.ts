@@ -1,0 +1,35 @@
+import { linearAttentionKernel } from '@seqloom/core';
+import type { FusedForward, LinearAttentionAttributes, LinearAttentionInputs } from '@seqloom/core';
+import type { FindHeap } from './heap.ts';
+
+type Names = 'output' | 'state';
+
+/** Sizes of a call, as the WebAssembly functions take them. */
+function sizesOf({ query, key, value, logDecay }: LinearAttentionInputs) {
+  const [batch, length, queryHeads, keyDim] = query.shape as [number, number, number, number];
+  const heads = key.shape[2]!;
+  const decayMode = logDecay ? (logDecay.shape.length === 4 ? 2 : 1) : 0;
+  return { batch, length, heads, group: queryHeads / heads, keyDim, valueDim: value.shape[3]!, decayMode };
+}
+
+function forward(findHeap: FindHeap): FusedForward<LinearAttentionInputs, LinearAttentionAttributes, Names> {
+  return ({ inputs, attributes, backend }) => {
+    const heap = findHeap(backend);
+    const { kernels } = heap;
+    const { query, key, value, logDecay, beta, state } = inputs;
+    const { batch, length, heads, group, keyDim, valueDim, decayMode } = sizesOf(inputs);
+    const output = heap.output([batch, length, heads * group, valueDim]);
+    const final = heap.output([batch, heads, keyDim, valueDim]);
+    heap.scratch(kernels.linearForwardBytes(keyDim, valueDim, group), (scratch) => {
+      const [q, k, v, g, b, s, o, f] = [query, key, value, logDecay, beta, state, output, final].map((tensor) => heap.pointer(tensor));
+      const sizes = [batch, length, heads, group, keyDim, valueDim, decayMode] as const;
+      kernels.linearForward(...sizes, attributes.scale, q!, k!, v!, g!, b!, s!, o!, f!, scratch);
+    });
+    return { output, state: final };
+  };
+}
+
+/** Installs the fused `LinearAttention`; returns the way back. */
+export function implementLinearAttention(findHeap: FindHeap, label: string): () => void {
+  return linearAttentionKernel.implement({ backend: 'wasm', label, forward: forward(findHeap) });
+}
