@@ -119,14 +119,6 @@ function placeOf(index: number, shape: readonly number[] | null): string {
   return `[${places.join(', ')}]`;
 }
 
-declare module 'vitest' {
-  // the type parameter must be named as in vitest
-  interface Matchers<T = any> {
-    /** Compares with a tensor, oracle array or list of numbers; await it, since tensors are read asynchronously. */
-    toBeCloseTensor(expected: Numbers, bounds?: ClosenessBounds): Promise<T>;
-  }
-}
-
 /** Installs the matcher `await expect(tensor).toBeCloseTensor(expected, { rms, max })`. */
 export function installCloseness(): void {
   expect.extend({
@@ -135,4 +127,12 @@ export function installCloseness(): void {
       return { pass: fault === null, message: () => fault ?? 'tensor is as close as it should not be' };
     },
   });
+}
+
+declare module 'vitest' {
+  // both parameters must stand as in vitest's own declaration
+  interface Matchers<R extends void | Promise<void> = void | Promise<void>, T = unknown> {
+    /** Compares with a tensor, oracle array or list of numbers; await it, since tensors are read asynchronously. */
+    toBeCloseTensor(expected: Numbers, bounds?: ClosenessBounds): Promise<void>;
+  }
 }

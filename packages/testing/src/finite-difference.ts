@@ -78,7 +78,7 @@ export async function directionalDerivative(at: (h: number) => Promise<LossValue
 }
 
 /**
- * Value-free gradients of a scalar with respect to tensors; a tensor that the scalar does not depend on gets null.
+ * Gradients of a scalar with respect to tensors; a tensor that the scalar does not depend on gets null.
  *
  * When the work throws, tfjs would keep the tensors that its tape saved: they are freed here.
  *
@@ -87,9 +87,11 @@ export async function directionalDerivative(at: (h: number) => Promise<LossValue
 export function gradientsOf(scalar: () => tf.Tensor, by: readonly tf.Tensor[]): (tf.Tensor | null)[] {
   const engine = tf.engine() as unknown as { state: { activeTape: { saved?: tf.Tensor[] }[] | null } };
   try {
-    const { value, grads } = tf.engine().gradients(scalar, [...by], undefined, true);
-    value.dispose();
-    return grads.map((gradient) => (gradient as tf.Tensor | null | undefined) ?? null);
+    // the value is left to the scope, so that it goes when the backward pass throws
+    return tf.tidy(() => {
+      const { grads } = tf.engine().gradients(scalar, [...by], undefined, true);
+      return grads.map((gradient) => (gradient as tf.Tensor | null | undefined) ?? null) as tf.Tensor[];
+    });
   } catch (error) {
     for (const node of engine.state.activeTape ?? []) tf.dispose(node.saved ?? []);
     engine.state.activeTape = null;

@@ -9,3 +9,4 @@ export * from './adamw-step.ts';
 export * from './rotary.ts';
 export * from './causal-conv1d.ts';
 export * from './linear-scan.ts';
+export * from './selective-scan.ts';
