@@ -2,6 +2,8 @@ export * from './backends.ts';
 export * from './closeness.ts';
 export * from './fault.ts';
 export * from './finite-difference.ts';
+export * from './kernel-golden.ts';
+export * from './kernel-parity.ts';
 export * from './laws/bad-input.ts';
 export * from './laws/batch.ts';
 export * from './laws/causality.ts';
