@@ -74,6 +74,14 @@ describe.each([
     }
   });
 
+  test('ties among float32 numbers go to the even pattern', () => {
+    const middles = Float32Array.from({ length: infinity - 1 }, (_, bits) => (table[bits] + table[bits + 1]) / 2);
+    const back = encodeNumbers(middles, dtype, 'x');
+    middles.forEach((middle, bits) => {
+      if (back[bits] !== (bits % 2 === 0 ? bits : bits + 1)) expect.fail(`${middle} became ${back[bits]}`);
+    });
+  });
+
   test('random numbers over the whole range go to the nearest value, from float32 and float64', () => {
     let seed = 12_345;
     const random = (): number => (seed = (Math.imul(seed, 1_664_525) + 1_013_904_223) >>> 0) / 2 ** 32;

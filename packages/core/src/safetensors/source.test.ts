@@ -3,7 +3,7 @@
 import { createServer } from 'node:http';
 import type { IncomingMessage, Server, ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import { afterEach, describe, expect, test } from 'vitest';
+import { afterEach, describe, expect, test, vi } from 'vitest';
 import { SeqLoomError } from '../error.ts';
 import { blobSource, bytesSource, httpSource, openSafetensorsSource, readSafetensors, writeSafetensors } from './index.ts';
 import type { ByteSource, SafeTensor, TensorReader } from './index.ts';
@@ -56,10 +56,31 @@ describe('bytes and blobs', () => {
     await using reader = await openSafetensorsSource(bytesSource(file));
     const first = await reader.tensor('half');
     first.data.fill(0 as never);
-    for await (const [, { data }] of reader) new Uint8Array(data.buffer).fill(0);
+    for await (const [, { data }] of reader) {
+      // small neighbours are read together but do not share a buffer
+      expect(data.buffer.byteLength).toBe(data.byteLength);
+      new Uint8Array(data.buffer).fill(0);
+    }
     expect(Buffer.compare(file, FILE)).toBe(0);
-    // small neighbours were read together but do not share a buffer
-    expect((await reader.tensor('half')).data.buffer.byteLength).toBe(4);
+    expect((await reader.tensor('half')).data).toEqual(Uint16Array.of(0x3f80, 0x4000));
+  });
+
+  test('a source may give unaligned Buffers', async () => {
+    const pool = Buffer.alloc(FILE.byteLength + 1);
+    pool.set(FILE, 1);
+    const source: ByteSource = {
+      size: FILE.byteLength,
+      read: (offset, length) => Promise.resolve(pool.subarray(offset + 1, offset + 1 + length)),
+    };
+    await using reader = await openSafetensorsSource(source);
+    await expectWhole(reader);
+  });
+
+  test('a header length above the limit is refused before it is read, however large the file', async () => {
+    const read = vi.fn((_offset: number, length: number) => Promise.resolve(new Uint8Array(length).fill(7, 3, 4)));
+    const opening = openSafetensorsSource({ size: 2 ** 40, read });
+    await expect(opening).rejects.toThrow(/header length must be at most 100000000 bytes .* got 117440512 bytes/);
+    expect(read.mock.calls).toEqual([[0, 8]]);
   });
 
   test('an unknown name is an error that lists what there is', async () => {

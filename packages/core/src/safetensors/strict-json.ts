@@ -13,7 +13,7 @@ export function parseJsonObject(bytes: Uint8Array, argument: string, remedy: str
   let value: unknown;
   let text: string;
   try {
-    text = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes);
+    text = new TextDecoder('utf-8', { fatal: true }).decode(bytes);
   } catch (cause) {
     fail({ mechanism, argument, wanted: 'valid UTF-8', given: 'other bytes', remedy, cause });
   }
