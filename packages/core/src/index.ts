@@ -4,7 +4,9 @@ export type { DecodeState, Evidence, Form, MechanismCard, Pattern } from './card
 export * from './config.ts';
 export * from './error.ts';
 export * from './kernel/define.ts';
+export * from './kernel/adamw-step.ts';
 export * from './kernel/linear-attention.ts';
+export * from './kernel/softmax-cross-entropy.ts';
 export { isStrict, kernelRuns, resetKernelRuns, setStrict } from './kernel/report.ts';
 export type { ImplementationSource, KernelRun } from './kernel/report.ts';
 export * from './mixer/block.ts';

@@ -1,1 +1,17 @@
-export {};
+export type { Checkpoint, CheckpointStore, HistoryPoint, RunState } from './checkpoint/record.ts';
+export * from './data/byte-tokeniser.ts';
+export { memoryStore } from './data/memory-store.ts';
+export { splitPoint } from './data/token-store.ts';
+export type { TokenStore } from './data/token-store.ts';
+export * from './data/windows.ts';
+export { evaluate } from './evaluate.ts';
+export type { EvaluateOptions, Evaluation } from './evaluate.ts';
+export type { TrainableModel } from './model.ts';
+export { AdamW } from './optimiser/adamw.ts';
+export type { AdamWOptions, OptimiserState } from './optimiser/adamw.ts';
+export { clipScale, squaredNorm } from './optimiser/clip.ts';
+export type { ParameterGroup } from './optimiser/groups.ts';
+export { checkSchedule, learningRateAt } from './schedule.ts';
+export type { ScheduleOptions } from './schedule.ts';
+export { train } from './trainer.ts';
+export type { StepMetrics, TrainEvent, TrainOptions, TrainSummary } from './trainer.ts';

@@ -1,0 +1,1 @@
+export { openByteFile } from './data/byte-file.ts';
