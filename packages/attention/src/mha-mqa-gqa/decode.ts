@@ -1,0 +1,40 @@
+import type * as tf from '@tensorflow/tfjs-core';
+import { softmaxAttention, tidy } from '@seqloom/core';
+import { alignedPositions, appendKv, existingKeys, joinTime } from '../kv-cache/kv-cache.ts';
+import type { KvCache } from '../kv-cache/kv-cache.ts';
+import type { AttentionInputs, AttentionOptions } from './parallel.ts';
+
+/**
+ * Causal attention of one or more new tokens to a cache and to one another.
+ *
+ * Fed piece by piece it gives what `multiHeadAttention` with `causal` gives in one call, also where rows have padding on the right.
+ *
+ * @param inputs query, key and value of the new tokens, [B, T, ., .]
+ * @param cache of the tokens before; stays the caller's
+ * @param options scale, softCap; `valid` [B, T] and `lengths` [B] when rows have padding on the right
+ * @returns output [B, T, H, Dv] (arbitrary at padding) and the new cache, both owned by the caller
+ * @throws SeqLoomError when the tokens do not fit the cache
+ */
+export function cachedAttention(
+  inputs: AttentionInputs,
+  cache: KvCache,
+  options: Omit<AttentionOptions, 'causal'> & { readonly valid?: tf.Tensor2D | null; readonly lengths?: tf.Tensor1D | null } = {},
+): { output: tf.Tensor4D; cache: KvCache } {
+  const { valid = null, lengths = null, scale, softCap } = options;
+  return tidy(() => {
+    const next = appendKv(cache, { key: inputs.key, value: inputs.value, lengths });
+    const [length, fresh] = [cache.key.shape[1]!, inputs.key.shape[1]!];
+    const start = length === 0;
+    const { output } = softmaxAttention(
+      {
+        ...inputs,
+        key: joinTime(cache.key, inputs.key),
+        value: joinTime(cache.value, inputs.value),
+        // a sequence from its start without padding has no missing keys
+        ...(start && !valid ? {} : { keyPositions: alignedPositions(existingKeys(cache.position, length, fresh, valid)) }),
+      },
+      { causal: true, aligned: true, scale, softCap },
+    );
+    return { output, cache: next };
+  });
+}
