@@ -101,7 +101,7 @@ export function checkState(mechanism: string, state: State, batch: number, shape
   const remedy = 'Pass the state that this mixer returned for the same batch, or leave it out to start anew.';
   const names = Object.keys(expected).toSorted().join(', ');
   const given = Object.keys(state).toSorted().join(', ');
-  if (names !== given) fail({ mechanism, argument: 'state', wanted: `a record of ${names}`, given, remedy });
+  if (names !== given) fail({ mechanism, argument: 'state', wanted: `a record of ${names}`, given: given || 'an empty record', remedy });
   for (const [name, shape] of Object.entries(expected)) {
     const tensor = state[name]!;
     const fits = tensor.rank === shape.length && shape.every((axis, i) => axis === 'length' || axis === tensor.shape[i]);

@@ -60,7 +60,9 @@ export const badInputLaw: Law<MixerSubject> = {
       refuse('a mask of rank 1', 'mask', good(), { mask: tf.ones([3]) });
       if (input.context) {
         const width = input.context.shape[2]!;
-        faults.push(refusalFault('a missing context', mechanism, 'context', () => mixer.forward(good(), {})));
+        const alone = good();
+        faults.push(refusalFault('a missing context', mechanism, 'context', () => mixer.forward(alone, {})));
+        alone.dispose();
         refuse('a context of rank 2', 'context', good(), { context: tf.zeros([batch, width]) });
         refuse('a context of another batch', 'context', good(), { context: tf.zeros([batch + 1, 3, width]) });
         refuse('a contextMask of another length', 'contextMask', good(), { contextMask: tf.ones([batch, input.context.shape[1]! + 1]) });
