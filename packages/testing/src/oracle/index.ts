@@ -10,3 +10,4 @@ export * from './rotary.ts';
 export * from './causal-conv1d.ts';
 export * from './linear-scan.ts';
 export * from './selective-scan.ts';
+export * from './numerics.ts';
