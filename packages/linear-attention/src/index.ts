@@ -1,1 +1,2 @@
-export {};
+export * from './based-taylor/index.ts';
+export * from './linear-attention/index.ts';

@@ -1,0 +1,11 @@
+export { card as linearAttentionCard } from './card.ts';
+export { applyFeatureMap, featureDimOf, isLearned, isSigned } from './feature-maps.ts';
+export type { FeatureMap, FeatureParameters } from './feature-maps.ts';
+export { LinearAttention } from './layer.ts';
+export type { LinearAttentionConfig } from './layer.ts';
+export { naiveLinearAttention } from './naive.ts';
+export type { NaiveInputs, NaiveSettings } from './naive.ts';
+export { linearAttention } from './op.ts';
+export type { LinearAttentionResult } from './op.ts';
+export type { LinearAttentionSettings, LinearAttentionState, LinearAttentionTensors } from './settings.ts';
+export { taylorFeatureDim, taylorFeatures } from './taylor-features.ts';
