@@ -14,18 +14,20 @@ export type TestedBackend = Extract<BackendName, 'cpu' | 'wasm' | 'webgpu'>;
  */
 export function eachBackend(suite: (backend: TestedBackend) => void): void {
   for (const backend of ['cpu', 'wasm', 'webgpu'] as const) {
-    describe(`on ${backend}`, () => {
-      const reason = leftOut(backend);
-      if (reason) {
-        it(`is left out: ${reason}`, ({ skip }) => skip(reason));
-        return;
-      }
-      beforeAll(async () => {
-        await setupBackend(backend);
-      }, 120_000);
-      suite(backend);
-    });
+    const reason = leftOut(backend);
+    describe(`on ${backend}`, () => (reason ? declareLeftOut(reason) : declareOn(backend, suite)));
   }
+}
+
+function declareLeftOut(reason: string): void {
+  it(`is left out: ${reason}`, ({ skip }) => skip(reason));
+}
+
+function declareOn(backend: TestedBackend, suite: (backend: TestedBackend) => void): void {
+  beforeAll(async () => {
+    await setupBackend(backend);
+  }, 120_000);
+  suite(backend);
 }
 
 /** Why a backend is not tested here, or null. */

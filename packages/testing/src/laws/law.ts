@@ -27,9 +27,9 @@ export interface Law<Subject> {
   readonly check: (subject: Subject) => Promise<void>;
 }
 
-/** The title of a law's test; `countLaws` reads it back. */
+/** The title of a law's test after the word `law `; `countLaws` reads it back. */
 export function lawTitle(number: LawNumber, title: string): string {
-  return `law ${number} (${LAW_NAMES[number]}): ${title}`;
+  return `${number} (${LAW_NAMES[number]}): ${title}`;
 }
 
 /** A law that does not hold; the message lists every fault found. */

@@ -50,7 +50,7 @@ export function mixerLaws(subject: MixerSubject): void {
 
 /** Declares one law as a test; one that does not apply is a skipped test that says why. */
 export function declareLaw<Subject>(law: Law<Subject>, subject: Subject, leaveOut?: string): void {
-  it(lawTitle(law.number, law.title), async ({ skip }) => {
+  it(`law ${lawTitle(law.number, law.title)}`, async ({ skip }) => {
     if (leaveOut) skip(leaveOut);
     const verdict = law.applies?.(subject) ?? true;
     if (verdict !== true) skip(verdict);

@@ -1,0 +1,21 @@
+/** A golden case that cannot be met at the general bounds, with the reason. */
+export interface GoldenException {
+  /** bound on the relative error of outputs, instead of 1e-5 */
+  readonly forward?: number;
+  /** bound on the relative error of gradients, instead of 1e-4 */
+  readonly gradient?: number;
+  /** why float32 cannot do better, e.g. the deviation of the original's own float32 code */
+  readonly why: string;
+}
+
+/** General bounds of golden parity in float32. */
+export const GOLDEN_BOUNDS = { forward: 1e-5, gradient: 1e-4 } as const;
+
+/** All exceptions to the bounds of golden parity, by `op/case` or `op`. */
+export const GOLDEN_EXCEPTIONS: Readonly<Record<string, GoldenException>> = {};
+
+/** The bounds that hold for a case. */
+export function goldenBounds(op: string, name: string): { forward: number; gradient: number } {
+  const { forward, gradient } = { ...GOLDEN_EXCEPTIONS[op], ...GOLDEN_EXCEPTIONS[`${op}/${name}`] };
+  return { forward: forward ?? GOLDEN_BOUNDS.forward, gradient: gradient ?? GOLDEN_BOUNDS.gradient };
+}
