@@ -11,3 +11,4 @@ export * from './causal-conv1d.ts';
 export * from './linear-scan.ts';
 export * from './selective-scan.ts';
 export * from './numerics.ts';
+export * from './top-k.ts';
