@@ -2,12 +2,18 @@ import '@tensorflow/tfjs-backend-cpu';
 import '@tensorflow/tfjs-backend-wasm';
 import * as tf from '@tensorflow/tfjs-core';
 import { describe, expect, it } from 'vitest';
-import { checkKernelGolden, readGoldenArrays, transposed64 } from '../../../testing/src/kernel-golden.ts';
-import { checkKernelParity, expectCloseTo, tensorOf } from '../../../testing/src/kernel-parity.ts';
-import { array64, uniform64 } from '../../../testing/src/oracle/array64.ts';
-import type { Array64 } from '../../../testing/src/oracle/array64.ts';
-import { naiveLinearAttention } from '../../../testing/src/oracle/linear-attention.ts';
-import type { LinearAttentionInputs64 } from '../../../testing/src/oracle/linear-attention.ts';
+import {
+  array64,
+  checkKernelGolden,
+  checkKernelParity,
+  expectCloseTo,
+  naiveLinearAttention,
+  readGoldenArrays,
+  tensorOf,
+  transposed64,
+  uniform64,
+} from '@seqloom/testing';
+import type { Array64, LinearAttentionInputs64 } from '@seqloom/testing';
 import { SeqLoomError } from '../error.ts';
 import { linearAttentionUpdate } from './linear-attention.ts';
 import type { LinearAttentionInputs, LinearAttentionOptions, LinearAttentionRule } from './linear-attention.ts';

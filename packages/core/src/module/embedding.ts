@@ -1,4 +1,4 @@
-import * as tf from '@tensorflow/tfjs-core';
+import type * as tf from '@tensorflow/tfjs-core';
 import { gatherRows } from '../kernel/rows.ts';
 import { normal } from './initialiser.ts';
 import { Module } from './module.ts';

@@ -1,4 +1,4 @@
-import { Random } from './random.ts';
+import type { Random } from './random.ts';
 
 /** Fills a new parameter: values for `shape`, row-major. */
 export type Initialiser = (shape: readonly number[], random: Random) => Float32Array;

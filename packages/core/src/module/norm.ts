@@ -1,4 +1,4 @@
-import * as tf from '@tensorflow/tfjs-core';
+import type * as tf from '@tensorflow/tfjs-core';
 import { rmsNorm } from '../kernel/rms-norm.ts';
 import { ones } from './initialiser.ts';
 import { Module } from './module.ts';

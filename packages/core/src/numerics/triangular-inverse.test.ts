@@ -2,8 +2,7 @@ import '@tensorflow/tfjs-backend-cpu';
 import '@tensorflow/tfjs-backend-wasm';
 import * as tf from '@tensorflow/tfjs-core';
 import { beforeEach, describe, expect, it } from 'vitest';
-import { expectCloseTo, tensorOf } from '../../../testing/src/kernel-parity.ts';
-import { array64, relativeError64, uniform64 } from '../../../testing/src/oracle/array64.ts';
+import { array64, expectCloseTo, relativeError64, tensorOf, uniform64 } from '@seqloom/testing';
 import { segmentSum, segmentSumGradient } from './segment-sum.ts';
 import { unitLowerTriangularInverse } from './triangular-inverse.ts';
 
