@@ -5,7 +5,7 @@ import { describe, expect, test } from 'vitest';
 import { floors } from './floors.ts';
 import { mechanismFolders, packages, publicPackages, root, sources } from './workspace.ts';
 
-const specifiers = /(?:\bfrom|\bimport)\s*\(?\s*['"]([^'"\n]+)['"]/g;
+const specifiers = /(?:\bfrom|\bimport)\s*\(?\s*['"]([\w@./:-]+)['"]/g;
 const onlyInTests = /\.(test|bench)\.ts$/;
 const floorOf = (name: string): number | undefined => floors[name];
 
