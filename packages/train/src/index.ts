@@ -6,6 +6,8 @@ export type { TokenStore } from './data/token-store.ts';
 export * from './data/windows.ts';
 export { evaluate } from './evaluate.ts';
 export type { EvaluateOptions, Evaluation } from './evaluate.ts';
+export { markovBitsPerByte } from './markov.ts';
+export type { MarkovOptions } from './markov.ts';
 export type { TrainableModel } from './model.ts';
 export { AdamW } from './optimiser/adamw.ts';
 export type { AdamWOptions, OptimiserState } from './optimiser/adamw.ts';
