@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 
 // what a user's bundle already has, or never bundles: the tensor core, its backends, Node itself
-const outside = ['@tensorflow/*', '@huggingface/*', 'webgpu', 'node:*', 'valibot'];
+const outside = ['@tensorflow/*', '@huggingface/*', 'webgpu', 'node:*', 'valibot', 'commander', 'cli-progress', 'uplot', 'vite'];
 
 // kilobytes of minified and gzipped code, a little above what was measured: a jump is then a decision, not an accident
 const limits = {

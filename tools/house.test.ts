@@ -149,7 +149,10 @@ describe('mechanism folders', () => {
       expect(card.id).toBe(id);
       const files = readdirSync(folder, { withFileTypes: true }).map((entry) => (entry.isDirectory() ? `${entry.name}/` : entry.name));
       expect(files).toEqual(expect.arrayContaining(['index.ts', 'card.ts', 'naive.ts', 'README.md']));
-    expect(files.filter((file) => file.startsWith(id) && file.endsWith('.test.ts')), 'tests named after the mechanism').not.toEqual([]);
+      expect(
+        files.filter((file) => file.startsWith(id) && file.endsWith('.test.ts')),
+        'tests named after the mechanism',
+      ).not.toEqual([]);
       // a form is a file, and a file of a form is in the card
       expect(forms.filter((form) => files.includes(`${form}.ts`))).toEqual(forms.filter((form) => card.forms.includes(form)));
       const known = new Set([

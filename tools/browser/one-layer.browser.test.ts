@@ -26,7 +26,7 @@ beforeAll(async () => {
     cpSync(join(root, file), join(folder, 'wasm', file.split('/').at(-1)!));
   }
   server = await preview({
-    root: folder,
+    root: join(root, 'tools/browser'),
     configFile: false,
     logLevel: 'warn',
     build: { outDir: folder },
