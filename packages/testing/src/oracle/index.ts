@@ -12,3 +12,4 @@ export * from './linear-scan.ts';
 export * from './selective-scan.ts';
 export * from './numerics.ts';
 export * from './top-k.ts';
+export * from './block-attention.ts';
