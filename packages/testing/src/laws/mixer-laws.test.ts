@@ -1,6 +1,7 @@
-import { GatedConvolution } from '@seqloom/core';
+import { Block, GatedConvolution, Mlp } from '@seqloom/core';
 import { mixerLaws } from './mixer-laws.ts';
 import { toyCard, ToyMixer } from './toy-mixer.ts';
+import { ToyCache, ToyMean } from './toy-patterns.ts';
 
 mixerLaws({ card: toyCard, build: () => new ToyMixer({ dim: 6 }), dims: { dim: 6 } });
 
@@ -9,3 +10,24 @@ mixerLaws({
   build: () => new GatedConvolution({ dim: 6, kernelSize: 4 }),
   dims: { dim: 6 },
 });
+
+mixerLaws({
+  card: toyCard,
+  name: 'a block of average and MLP',
+  build: () => new Block({ mixer: new ToyMixer({ dim: 6 }), channel: new Mlp({ dim: 6 }) }),
+});
+
+mixerLaws({
+  card: { ...toyCard, id: 'toy-cache', decode: 'full-cache', stateBytes: (length, dims) => 4 * length * dims.dim! },
+  build: () => new ToyCache(4),
+  dims: { dim: 4 },
+});
+
+for (const pattern of ['noncausal-self', 'noncausal-cross', 'causal-cross'] as const) {
+  mixerLaws({
+    card: { ...toyCard, id: 'toy-mean', decode: 'none' },
+    name: `toy-mean, ${pattern}`,
+    build: () => new ToyMean(4, pattern),
+    ...(pattern.endsWith('cross') ? { context: { length: 5, dim: 4 } } : {}),
+  });
+}

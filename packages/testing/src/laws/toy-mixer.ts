@@ -1,9 +1,24 @@
 import * as tf from '@tensorflow/tfjs-core';
-import { advance, constant, deriveSeed, Linear, Parameter, parseConfig, positiveInteger, SequenceMixer } from '@seqloom/core';
+import { advance, constant, deriveSeed, fail, Linear, Parameter, SequenceMixer } from '@seqloom/core';
 import type { MechanismCard, MixerResult, MixInput, StateShapes } from '@seqloom/core';
-import * as v from 'valibot';
 
-const Schema = v.strictObject({ dim: positiveInteger, seed: v.optional(v.number(), 0) });
+/** Config of `ToyMixer`. */
+export interface ToyConfig {
+  readonly dim: number;
+  readonly seed?: number;
+}
+
+/** Checks a config by hand, so that this package needs no schema library. */
+function checkConfig(given: ToyConfig): Required<ToyConfig> {
+  const refuse = (argument: string, wanted: string, value: unknown): never =>
+    fail({ mechanism: 'toy-average', argument, wanted, given: String(value), remedy: 'The keys are dim and seed.' });
+  if (typeof given !== 'object' || given === null) refuse('config', 'an object', given);
+  for (const [key, value] of Object.entries(given)) {
+    if (key !== 'dim' && key !== 'seed') refuse(`config.${key}`, 'absent: this key is unknown', value);
+  }
+  if (!Number.isInteger(given.dim) || given.dim < 1) refuse('config.dim', 'a whole number of at least 1', given.dim);
+  return { dim: given.dim, seed: given.seed ?? 0 };
+}
 
 /** Card of the exponential moving average that the laws are tried on. */
 export const toyCard: MechanismCard = {
@@ -27,15 +42,15 @@ export const toyCard: MechanismCard = {
 export class ToyMixer extends SequenceMixer {
   readonly mechanism = 'toy-average';
   readonly pattern = 'causal-self';
-  readonly config: Readonly<v.InferOutput<typeof Schema>>;
+  readonly config: Required<ToyConfig>;
   readonly dim: number;
   readonly input: Linear;
   readonly gate: Linear;
   readonly decay: Parameter;
 
-  constructor(config: v.InferInput<typeof Schema>) {
+  constructor(config: ToyConfig) {
     super();
-    this.config = parseConfig('toy-average', Schema, config);
+    this.config = checkConfig(config);
     const { dim, seed } = this.config;
     this.dim = dim;
     this.input = new Linear({ in: dim, out: dim, seed: deriveSeed(seed, 'input') });
