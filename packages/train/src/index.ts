@@ -16,4 +16,4 @@ export type { ParameterGroup } from './optimiser/groups.ts';
 export { checkSchedule, learningRateAt } from './schedule.ts';
 export type { ScheduleOptions } from './schedule.ts';
 export { train } from './trainer.ts';
-export type { StepMetrics, TrainEvent, TrainOptions, TrainSummary } from './trainer.ts';
+export type { MetricsSink, StepMetrics, TrainEvent, TrainOptions, TrainSummary } from './trainer.ts';

@@ -33,7 +33,13 @@ export async function markovBitsPerByte(store: TokenStore, options: MarkovOption
     fail({ mechanism: 'markov', argument: 'store', wanted: 'a store of bytes', given: `${store.vocabSize} ids`, remedy });
   }
   if (!Number.isInteger(order) || order < 1 || order > 5) {
-    fail({ mechanism: 'markov', argument: 'order', wanted: 'from 1 to 5', given: String(order), remedy: 'Longer contexts do not fit a key.' });
+    fail({
+      mechanism: 'markov',
+      argument: 'order',
+      wanted: 'from 1 to 5',
+      given: String(order),
+      remedy: 'Longer contexts do not fit a key.',
+    });
   }
   const follows = new CountTable(); // context and next byte
   const contexts = new CountTable(); // context

@@ -1,1 +1,5 @@
+export { folderCheckpoints, readCheckpoint } from './checkpoint/folder.ts';
 export { openByteFile } from './data/byte-file.ts';
+export { loadTokeniser } from './data/file-tokeniser.ts';
+export type { FileTokeniser } from './data/file-tokeniser.ts';
+export { metricsFile, readMetrics } from './metrics.ts';

@@ -31,7 +31,7 @@ export interface TrainOptions {
   readonly clip?: number | null;
   /** steps between evaluations, default a tenth of the run; 0 for one at the end; null for none */
   readonly evaluateEvery?: number | null;
-  /** how held-out text is cut while training; the last evaluation always takes all of it unless `maxTokens` says otherwise */
+  /** how held-out text is cut */
   readonly evaluation?: EvaluationOptions;
   /** where checkpoints go; without it nothing is saved */
   readonly checkpoints?: CheckpointStore;
@@ -39,6 +39,8 @@ export interface TrainOptions {
   readonly checkpointEvery?: number;
   /** go on from the newest checkpoint, default true when there is one */
   readonly resume?: boolean;
+  /** gets the figures of each step */
+  readonly metrics?: MetricsSink;
   /** steps with a gradient that is not finite, one after the other, before the run is given up; default 10 */
   readonly maxSkips?: number;
   /** ends the run after the step at hand; a checkpoint is written */
@@ -60,6 +62,14 @@ export interface StepMetrics {
   readonly tokensPerSecond: number;
   /** steps left out so far because their gradient was not finite */
   readonly skipped: number;
+}
+
+/** Where the figures of each step go; `metricsFile` is one. */
+export interface MetricsSink {
+  /** @param step steps done so far; what the sink holds of later ones is void */
+  start(step: number): Promise<void>;
+  write(metrics: StepMetrics): Promise<void>;
+  close(): Promise<void>;
 }
 
 /** What `train` tells while it runs. */
@@ -119,6 +129,7 @@ export async function* train(model: TrainableModel, options: TrainOptions): Asyn
       loadCheckpoint(saved, model, optimiser, data);
       run = { ...saved.run, total: options.steps ?? saved.run.total };
     }
+    await options.metrics?.start(run.step);
     const begin = clock() - run.seconds;
     const parameters = optimiser.rules.reduce((sum, { parameter }) => sum + parameter.size, 0);
     yield { type: 'start', step: run.step, total: run.total, parameters, resumed: saved !== null };
@@ -128,7 +139,6 @@ export async function* train(model: TrainableModel, options: TrainOptions): Asyn
     let evaluationSeconds = 0;
     let learned = 0;
     let skipsInARow = 0;
-    let evaluatedAt = run.evaluations.at(-1)?.step ?? -1;
     let savedAt = saved ? run.step : -1;
 
     const save = async (): Promise<TrainEvent> => {
@@ -140,13 +150,14 @@ export async function* train(model: TrainableModel, options: TrainOptions): Asyn
       checkpointSeconds = clock() - start;
       return { type: 'checkpoint', step: run.step };
     };
-    const assess = async (): Promise<TrainEvent> => {
+    const assess = async (): Promise<TrainEvent[]> => {
       const start = clock();
       const result = await evaluate(model, data, { ...options.evaluation, rows, signal });
-      evaluatedAt = run.step;
+      // half an evaluation is none
+      if (signal?.aborted) return [];
       evaluationSeconds = clock() - start;
-      if (!signal?.aborted) run = { ...run, evaluations: [...run.evaluations, { step: run.step, bitsPerByte: result.bitsPerByte }] };
-      return { type: 'evaluation', step: run.step, ...result };
+      run = { ...run, evaluations: [...run.evaluations, { step: run.step, bitsPerByte: result.bitsPerByte }] };
+      return [{ type: 'evaluation', step: run.step, ...result }];
     };
     const tenth = (): number => Math.max(1, Math.ceil((run.total ?? Infinity) / 10));
     const evaluates = options.evaluateEvery !== null;
@@ -183,21 +194,20 @@ export async function* train(model: TrainableModel, options: TrainOptions): Asyn
       if (stepSeconds.length > 200) stepSeconds.shift();
       learned += rows * data.position.length * accumulate;
       const left = run.total === null || stepSeconds.length === 0 ? null : (run.total - run.step) * average(stepSeconds);
-      yield {
-        type: 'step',
+      const metrics: StepMetrics = {
         step: run.step,
-        total: run.total,
         loss,
         bitsPerByte: bitsPerByte(loss, data.bytesPerToken),
         learningRate,
         gradientNorm: norm,
         tokensPerSecond: (rows * data.position.length * accumulate) / seconds,
         skipped: run.skipped,
-        secondsLeft: left,
       };
+      await options.metrics?.write(metrics);
+      yield { type: 'step', ...metrics, total: run.total, secondsLeft: left };
       if (skipsInARow >= maxSkips) diverged(skipsInARow, loss, norm);
       if (timeToPlan()) {
-        if (evaluates && run.total === null) yield await assess();
+        if (evaluates && run.total === null) yield* await assess();
         const every = options.evaluateEvery ?? null;
         const share = run.total === null ? 1 : 1 - run.step / run.total;
         const total = plannedSteps({
@@ -216,13 +226,13 @@ export async function* train(model: TrainableModel, options: TrainOptions): Asyn
       }
       if (run.total !== null && run.step < run.total) {
         const every = options.evaluateEvery ?? tenth();
-        if (evaluates && every > 0 && run.step % every === 0) yield await assess();
+        if (evaluates && every > 0 && run.step % every === 0 && run.evaluations.at(-1)?.step !== run.step) yield* await assess();
         if (checkpoints && run.step % (options.checkpointEvery ?? tenth()) === 0) yield await save();
       }
       await breathe();
     }
     const aborted = run.total === null || run.step < run.total;
-    if (evaluates && !aborted && evaluatedAt < run.step) yield await assess();
+    if (evaluates && !aborted && run.evaluations.at(-1)?.step !== run.step) yield* await assess();
     if (checkpoints && savedAt < run.step) yield await save();
     const spent = stepSeconds.length > 0 ? average(stepSeconds) : Number.NaN;
     return {
@@ -239,6 +249,7 @@ export async function* train(model: TrainableModel, options: TrainOptions): Asyn
   } finally {
     gradients.reset();
     optimiser.dispose();
+    await options.metrics?.close();
   }
 }
 
