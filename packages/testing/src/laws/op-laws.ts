@@ -44,7 +44,7 @@ export async function checkOpLeaks(subject: OpSubject, name: string): Promise<vo
     tf.dispose(made.filter((tensor) => !given.has(tensor)));
     faults.push(leakFault(before, work.name));
     // work that is at fault already would free the inputs or drown the message
-    if (faults.every((fault) => fault === null)) faults.push(...faultSweep(work, 8));
+    if (!faults.some((fault) => fault !== null)) faults.push(...faultSweep(work, 8));
   }
   for (const [input, tensor] of Object.entries(inputs)) {
     if (!tensor) continue;
