@@ -25,7 +25,12 @@ const RULES: [LinearAttentionRule, DecayKind][] = [
   ['gated_delta', 'channel'],
 ];
 
-function makeInputs(seed: number, [rule, decay]: [LinearAttentionRule, DecayKind], shape: Shape, range: [number, number] = [-1, 0]): LinearAttentionInputs64 {
+function makeInputs(
+  seed: number,
+  [rule, decay]: [LinearAttentionRule, DecayKind],
+  shape: Shape,
+  range: [number, number] = [-1, 0],
+): LinearAttentionInputs64 {
   const { batch = 1, length, heads = 2, group = 1, keyDim = 4, valueDim = 3 } = shape;
   const delta = rule === 'delta' || rule === 'gated_delta';
   const key = uniform64([batch, length, heads, keyDim], seed + 1);
@@ -60,7 +65,14 @@ describeBuilds('LinearAttention', 'LinearAttention', () => {
   });
 
   it.each(RULES)('%s, decay per %s: equals float64 at odd and even widths', async (rule, decay) => {
-    for (const [keyDim, valueDim] of [[1, 1], [5, 9], [8, 8], [13, 17], [16, 31], [64, 64]] as const) {
+    for (const [keyDim, valueDim] of [
+      [1, 1],
+      [5, 9],
+      [8, 8],
+      [13, 17],
+      [16, 31],
+      [64, 64],
+    ] as const) {
       await parity(makeInputs(keyDim, [rule, decay], { length: 50, keyDim, valueDim, heads: 1 }), { updateRule: rule }, keyDim < 14);
     }
   });

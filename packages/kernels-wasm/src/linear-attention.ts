@@ -1,5 +1,5 @@
 import { linearAttentionKernel } from '@seqloom/core';
-import type { FusedForward, LinearAttentionAttributes, LinearAttentionInputs } from '@seqloom/core';
+import type { FusedForward, FusedGradient, LinearAttentionAttributes, LinearAttentionInputs } from '@seqloom/core';
 import type { FindHeap } from './heap.ts';
 
 type Names = 'output' | 'state';
@@ -29,7 +29,26 @@ function forward(findHeap: FindHeap): FusedForward<LinearAttentionInputs, Linear
   };
 }
 
+function gradient(findHeap: FindHeap): FusedGradient<LinearAttentionInputs, LinearAttentionAttributes, Names> {
+  return ({ inputs, upstream, attributes, backend }) => {
+    const heap = findHeap(backend);
+    const { kernels } = heap;
+    const { batch, length, heads, group, keyDim, valueDim, decayMode } = sizesOf(inputs);
+    const given = [inputs.query, inputs.key, inputs.value, inputs.logDecay, inputs.beta, inputs.state];
+    const gradients = given.map((tensor) => tensor && heap.output(tensor.shape));
+    heap.scratch(kernels.linearBackwardBytes(keyDim, valueDim, length, inputs.beta !== undefined), (scratch) => {
+      const [q, k, v, g, b, s] = given.map((tensor) => heap.pointer(tensor));
+      const [dq, dk, dv, dg, db, ds] = gradients.map((tensor) => heap.pointer(tensor));
+      const [o, f] = [heap.pointer(upstream.output), heap.pointer(upstream.state)];
+      const sizes = [batch, length, heads, group, keyDim, valueDim, decayMode] as const;
+      kernels.linearBackward(...sizes, attributes.scale, q!, k!, v!, g!, b!, s!, o, f, dq!, dk!, dv!, dg!, db!, ds!, scratch);
+    });
+    const [query, key, value, logDecay, beta, state] = gradients;
+    return { query, key, value, logDecay, beta, state };
+  };
+}
+
 /** Installs the fused `LinearAttention`; returns the way back. */
 export function implementLinearAttention(findHeap: FindHeap, label: string): () => void {
-  return linearAttentionKernel.implement({ backend: 'wasm', label, forward: forward(findHeap) });
+  return linearAttentionKernel.implement({ backend: 'wasm', label, forward: forward(findHeap), gradient: gradient(findHeap) });
 }

@@ -18,7 +18,7 @@ export function addBias(rows: i32, n: i32, x: usize, bias: usize, floor: f32): v
       let y = loadSome(x, rest);
       if (bias) y = f32x4.add(y, loadSome(from, rest));
       storeSome(x, f32x4.max(y, least), rest);
-      x += <usize>rest << 2;
+      x += (<usize>rest) << 2;
     }
   }
 }

@@ -10,10 +10,10 @@ export const PACK_COLUMNS: i32 = 512;
 
 /** Packs b[k, n] (row p at b + p * ldb) into panels of 8 columns, [ceil(n / 8)][k][8], zeros beyond n. */
 export function packRows(k: i32, n: i32, b: usize, ldb: usize, to: usize): void {
-  const panel = <usize>k << 5;
+  const panel = (<usize>k) << 5;
   let j = 0;
   for (; j + 16 <= n; j += 16) {
-    let from = b + (<usize>j << 2);
+    let from = b + ((<usize>j) << 2);
     for (let p = 0; p < k; p++) {
       v128.store(to, v128.load(from));
       v128.store(to, v128.load(from, 16), 16);
@@ -25,7 +25,7 @@ export function packRows(k: i32, n: i32, b: usize, ldb: usize, to: usize): void 
     to += panel;
   }
   for (; j < n; j += 8) {
-    let from = b + (<usize>j << 2);
+    let from = b + ((<usize>j) << 2);
     const columns = min(8, n - j);
     for (let p = 0; p < k; p++) {
       if (columns == 8) {
@@ -46,7 +46,7 @@ export function packTransposed(k: i32, n: i32, bt: usize, ldbt: usize, to: usize
   for (let j = 0; j < n; j += 8) {
     for (let half = 0; half < 8; half += 4) {
       const columns = min(4, n - j - half);
-      let target = to + (<usize>half << 2);
+      let target = to + ((<usize>half) << 2);
       if (columns <= 0) {
         for (let p = 0; p < k; p++, target += 32) v128.store(target, splat(0));
         continue;
@@ -86,7 +86,7 @@ export function packTransposed(k: i32, n: i32, bt: usize, ldbt: usize, to: usize
         r3 += 4;
       }
     }
-    to += <usize>k << 5;
+    to += (<usize>k) << 5;
   }
 }
 
@@ -94,7 +94,20 @@ export function packTransposed(k: i32, n: i32, bt: usize, ldbt: usize, to: usize
  * c[m, n] = alpha * a[m, k] b[k, n] (+ c) with B packed in panels of 8 columns, `panel` bytes apart.
  * A is row-major (row i at a + i * lda). Columns 8j of C are at c + j * cstep: 32 for row-major C, or C in panels of its own.
  */
-export function gemmPacked(m: i32, n: i32, k: i32, a: usize, lda: usize, b: usize, panel: usize, c: usize, ldc: usize, cstep: usize, alpha: f32, accumulate: bool): void {
+export function gemmPacked(
+  m: i32,
+  n: i32,
+  k: i32,
+  a: usize,
+  lda: usize,
+  b: usize,
+  panel: usize,
+  c: usize,
+  ldc: usize,
+  cstep: usize,
+  alpha: f32,
+  accumulate: bool,
+): void {
   let i = 0;
   while (i < m) {
     const rows = min(6, m - i);
@@ -117,18 +130,31 @@ export function gemmPacked(m: i32, n: i32, k: i32, a: usize, lda: usize, b: usiz
  * c[m, n] = alpha * transpose(at[k, m]) b[k, n] (+ c) with B packed in panels of 8 columns, `panel` bytes apart.
  * Row p of the transposed A at at + p * ldat. Up to 5 floats beyond the end of each row are read.
  */
-export function gemmPackedTransposed(m: i32, n: i32, k: i32, at: usize, ldat: usize, b: usize, panel: usize, c: usize, ldc: usize, cstep: usize, alpha: f32, accumulate: bool): void {
+export function gemmPackedTransposed(
+  m: i32,
+  n: i32,
+  k: i32,
+  at: usize,
+  ldat: usize,
+  b: usize,
+  panel: usize,
+  c: usize,
+  ldc: usize,
+  cstep: usize,
+  alpha: f32,
+  accumulate: bool,
+): void {
   for (let i = 0; i < m; i += 6) {
     const cRow = c + <usize>i * ldc;
     for (let j = 0, bPanel = b, to = cRow; j < n; j += 8, bPanel += panel, to += cstep) {
-      tileColumns(k, at + (<usize>i << 2), ldat, bPanel, 32, to, ldc, min(6, m - i), min(8, n - j), alpha, accumulate);
+      tileColumns(k, at + ((<usize>i) << 2), ldat, bPanel, 32, to, ldc, min(6, m - i), min(8, n - j), alpha, accumulate);
     }
   }
 }
 
 /** c[n] = alpha * x[k] b[k, n] (+ c): streams the rows of B. */
 export function vectorTimesRows(n: i32, k: i32, x: usize, b: usize, ldb: usize, c: usize, alpha: f32, accumulate: bool): void {
-  if (!accumulate) memory.fill(c, 0, <usize>n << 2);
+  if (!accumulate) memory.fill(c, 0, (<usize>n) << 2);
   let p = 0;
   for (; p + 4 <= k; p += 4) {
     const s0 = load<f32>(x) * alpha;
@@ -214,10 +240,25 @@ export function dot(n: i32, a: usize, b: usize): f32 {
  *
  * `pack` holds packBytes(k, n) bytes. Row-major operands: a is [m, k], or [k, m] when transposed; b is [k, n], or [n, k].
  */
-export function gemm(m: i32, n: i32, k: i32, a: usize, lda: usize, transposeA: bool, b: usize, ldb: usize, transposeB: bool, c: usize, ldc: usize, alpha: f32, accumulate: bool, pack: usize): void {
+export function gemm(
+  m: i32,
+  n: i32,
+  k: i32,
+  a: usize,
+  lda: usize,
+  transposeA: bool,
+  b: usize,
+  ldb: usize,
+  transposeB: bool,
+  c: usize,
+  ldc: usize,
+  alpha: f32,
+  accumulate: bool,
+  pack: usize,
+): void {
   if (m <= 0 || n <= 0) return;
   if (k <= 0) {
-    if (!accumulate) for (let i = 0; i < m; i++) memory.fill(c + <usize>i * ldc, 0, <usize>n << 2);
+    if (!accumulate) for (let i = 0; i < m; i++) memory.fill(c + <usize>i * ldc, 0, (<usize>n) << 2);
     return;
   }
   if (m <= 2 && !transposeA) {
@@ -227,7 +268,7 @@ export function gemm(m: i32, n: i32, k: i32, a: usize, lda: usize, transposeA: b
       if (transposeB) {
         for (let j = 0; j < n; j++) {
           const s = alpha * dot(k, x, b + <usize>j * ldb);
-          store<f32>(y + (<usize>j << 2), accumulate ? load<f32>(y + (<usize>j << 2)) + s : s);
+          store<f32>(y + ((<usize>j) << 2), accumulate ? load<f32>(y + ((<usize>j) << 2)) + s : s);
         }
       } else {
         vectorTimesRows(n, k, x, b, ldb, y, alpha, accumulate);
@@ -239,19 +280,19 @@ export function gemm(m: i32, n: i32, k: i32, a: usize, lda: usize, transposeA: b
   const packB = pack + PACK_ROWS * 24;
   for (let p = 0; p < k; p += PACK_ROWS) {
     const depth = min(PACK_ROWS, k - p);
-    const panel = <usize>depth << 5;
+    const panel = (<usize>depth) << 5;
     const add = accumulate || p > 0;
     for (let j = 0; j < n; j += PACK_COLUMNS) {
       const width = min(PACK_COLUMNS, n - j);
-      const cBlock = c + (<usize>j << 2);
-      if (transposeB) packTransposed(depth, width, b + <usize>j * ldb + (<usize>p << 2), ldb, packB);
-      else packRows(depth, width, b + <usize>p * ldb + (<usize>j << 2), ldb, packB);
+      const cBlock = c + ((<usize>j) << 2);
+      if (transposeB) packTransposed(depth, width, b + <usize>j * ldb + ((<usize>p) << 2), ldb, packB);
+      else packRows(depth, width, b + <usize>p * ldb + ((<usize>j) << 2), ldb, packB);
       if (!transposeA) {
-        gemmPacked(m, width, depth, a + (<usize>p << 2), lda, packB, panel, cBlock, ldc, 32, alpha, add);
+        gemmPacked(m, width, depth, a + ((<usize>p) << 2), lda, packB, panel, cBlock, ldc, 32, alpha, add);
       } else {
         for (let i = 0; i < m; i += 6) {
           const rows = min(6, m - i);
-          packColumns(depth, rows, a + <usize>p * lda + (<usize>i << 2), lda, packA);
+          packColumns(depth, rows, a + <usize>p * lda + ((<usize>i) << 2), lda, packA);
           gemmPackedTransposed(rows, width, depth, packA, 24, packB, panel, cBlock + <usize>i * ldc, ldc, 32, alpha, add);
         }
       }
@@ -270,7 +311,7 @@ export function packColumns(k: i32, rows: i32, at: usize, ldat: usize, to: usize
     }
   } else {
     for (let p = 0; p < k; p++) {
-      for (let i = 0; i < 6; i++) store<f32>(to + (<usize>i << 2), i < rows ? load<f32>(at + (<usize>i << 2)) : 0);
+      for (let i = 0; i < 6; i++) store<f32>(to + ((<usize>i) << 2), i < rows ? load<f32>(at + ((<usize>i) << 2)) : 0);
       to += 24;
       at += ldat;
     }
@@ -285,7 +326,24 @@ export function packBytes(n: i32, k: i32): i32 {
 }
 
 /** Products of `batch` pairs of matrices; strides in bytes from one matrix to the next. */
-export function batchGemm(batch: i32, m: i32, n: i32, k: i32, a: usize, strideA: usize, lda: usize, transposeA: bool, b: usize, strideB: usize, ldb: usize, transposeB: bool, c: usize, strideC: usize, ldc: usize, pack: usize): void {
+export function batchGemm(
+  batch: i32,
+  m: i32,
+  n: i32,
+  k: i32,
+  a: usize,
+  strideA: usize,
+  lda: usize,
+  transposeA: bool,
+  b: usize,
+  strideB: usize,
+  ldb: usize,
+  transposeB: bool,
+  c: usize,
+  strideC: usize,
+  ldc: usize,
+  pack: usize,
+): void {
   for (let i = 0; i < batch; i++) {
     gemm(m, n, k, a, lda, transposeA, b, ldb, transposeB, c, ldc, 1, false, pack);
     a += strideA;

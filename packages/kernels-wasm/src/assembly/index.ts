@@ -2,5 +2,24 @@ export { addBias } from './epilogue';
 // the tiles and packers are exported so that they stay functions of their own: V8 optimises a function when it has been called often
 export { setEdge, tileColumns, tileOne, tileRows } from './tile';
 export { batchGemm, dot, gemm, gemmPacked, gemmPackedTransposed, packBytes, packRows, packTransposed, vectorTimesRows } from './gemm';
-export { addLowerTimesPanels, applyPending, chunkDecays, lowerProduct, prepareKeys, scaleRows, solveUpdate, unscaleRows, valuesToPanels } from './linear-chunk';
+export {
+  addLowerTimesPanels,
+  applyPending,
+  chunkDecays,
+  lowerProduct,
+  prepareKeys,
+  scaleRows,
+  solveUpdate,
+  unscaleRows,
+  valuesToPanels,
+} from './linear-chunk';
 export { linearForward, linearForwardBytes } from './linear-forward';
+export {
+  addLowerTimesKeys,
+  addUpperTimesPanels,
+  linearBackward,
+  linearBackwardBytes,
+  lowerValueProduct,
+  solveBackward,
+} from './linear-backward';
+export { transposePanels } from './linear-chunk';

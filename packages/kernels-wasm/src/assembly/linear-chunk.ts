@@ -298,3 +298,82 @@ export function storeState(from: usize, to: usize): void {
 export function rowsTimesState(count: i32, rows: usize, state: usize, c: usize, alpha: f32, accumulate: bool): void {
   gemmPacked(count, valuePanels << 3, keyDim, rows, keyStride, state, statePanel, c, 32, ROWS_PANEL, alpha, accumulate);
 }
+
+/** Copies `pending` aside or back, and the like: one padded row of decays. */
+export function copyRow(from: usize, to: usize): void {
+  memory.copy(to, from, keyStride);
+}
+
+/** Makes e of the last token the pending factors, for a state that has had its own already. */
+export function takePending(mode: i32, count: i32): void {
+  if (mode) memory.copy(pending, eRows + <usize>(count - 1) * keyStride, keyStride);
+}
+
+/**
+ * Transposes panels: from [ceil(columns / 8)][rows][8], `fromPanel` bytes apart, to [ceil(rows / 8)][columns up to a multiple of 8][8], `toPanel` bytes apart.
+ * Rows beyond `rows` become zeros.
+ */
+export function transposePanels(rows: i32, panels: i32, from: usize, fromPanel: usize, to: usize, toPanel: usize): void {
+  const zero = splat(0);
+  for (let panel = 0; panel < panels; panel++) {
+    for (let r = 0; r < rows; r += 8) {
+      const source = from + <usize>panel * fromPanel + (<usize>r << 5);
+      const target = to + <usize>(r >> 3) * toPanel + (<usize>panel << 8);
+      for (let half = 0; half < 2; half++) {
+        // four source rows become four target columns
+        const at = source + (<usize>half << 7);
+        const left = rows - r - half * 4;
+        for (let side = 0; side < 2; side++) {
+          const p = at + (<usize>side << 4);
+          const x0 = left > 0 ? v128.load(p) : zero;
+          const x1 = left > 1 ? v128.load(p, 32) : zero;
+          const x2 = left > 2 ? v128.load(p, 64) : zero;
+          const x3 = left > 3 ? v128.load(p, 96) : zero;
+          const low01 = v128.shuffle<f32>(x0, x1, 0, 4, 1, 5);
+          const low23 = v128.shuffle<f32>(x2, x3, 0, 4, 1, 5);
+          const high01 = v128.shuffle<f32>(x0, x1, 2, 6, 3, 7);
+          const high23 = v128.shuffle<f32>(x2, x3, 2, 6, 3, 7);
+          const q = target + (<usize>side << 7) + (<usize>half << 4);
+          v128.store(q, v128.shuffle<f32>(low01, low23, 0, 1, 4, 5));
+          v128.store(q, v128.shuffle<f32>(low01, low23, 2, 3, 6, 7), 32);
+          v128.store(q, v128.shuffle<f32>(high01, high23, 0, 1, 4, 5), 64);
+          v128.store(q, v128.shuffle<f32>(high01, high23, 2, 3, 6, 7), 96);
+        }
+      }
+    }
+  }
+}
+
+/** Panels of chunk rows as rows of [count][valuePanels * 8]. */
+export function panelsToRows(count: i32, from: usize, to: usize): void {
+  const stride = <usize>valuePanels << 5;
+  for (let panel = 0; panel < valuePanels; panel++) {
+    let at = from + <usize>panel * ROWS_PANEL;
+    let row = to + (<usize>panel << 5);
+    for (let i = 0; i < count; i++) {
+      v128.store(row, v128.load(at));
+      v128.store(row, v128.load(at, 16), 16);
+      at += 32;
+      row += stride;
+    }
+  }
+}
+
+/** Panels of chunk rows to the strided rows of a tensor, valueDim columns. */
+export function panelsToTensor(count: i32, from: usize, to: usize, stride: usize): void {
+  for (let panel = 0; panel < valuePanels; panel++) {
+    const columns = min(8, valueDim - panel * 8);
+    let at = from + <usize>panel * ROWS_PANEL;
+    let row = to + (<usize>panel << 5);
+    for (let i = 0; i < count; i++) {
+      const x0 = v128.load(at);
+      const x1 = v128.load(at, 16);
+      if (columns >= 4) v128.store(row, x0);
+      else storeSome(row, x0, columns);
+      if (columns == 8) v128.store(row, x1, 16);
+      else if (columns > 4) storeSome(row + 16, x1, columns - 4);
+      at += 32;
+      row += stride;
+    }
+  }
+}

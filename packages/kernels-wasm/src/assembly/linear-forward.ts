@@ -1,7 +1,33 @@
 import { gemmPacked, gemmPackedTransposed } from './gemm';
 import {
-  CHUNK, ROWS_PANEL, addLowerTimesPanels, applyPending, betas, chunkDecays, clearUpper, keyDim, keyHat, keyStride, keyTilde, layoutChunk, loadState, lowerProduct,
-  nSquare, pSquare, prepareKeys, queryStep, queryTilde, resetPending, rowsTimesState, scaleRows, solveUpdate, stateBytes, statePanel, storeState, valueDim, valuePanels,
+  CHUNK,
+  ROWS_PANEL,
+  addLowerTimesPanels,
+  applyPending,
+  betas,
+  chunkDecays,
+  clearUpper,
+  keyDim,
+  keyHat,
+  keyStride,
+  keyTilde,
+  layoutChunk,
+  loadState,
+  lowerProduct,
+  nSquare,
+  pSquare,
+  prepareKeys,
+  queryStep,
+  queryTilde,
+  resetPending,
+  rowsTimesState,
+  scaleRows,
+  solveUpdate,
+  stateBytes,
+  statePanel,
+  storeState,
+  valueDim,
+  valuePanels,
   valuesToPanels,
 } from './linear-chunk';
 
@@ -25,16 +51,34 @@ export function linearForwardBytes(dk: i32, dv: i32, group: i32): i32 {
  * query [batch, length, heads * group, dk], key [batch, length, heads, dk], value [.., dv], decay per head (mode 1) or channel (mode 2), beta (0: not a delta rule),
  * initial (0: zeros) -> output [.., dv], final [batch, heads, dk, dv].
  */
-export function linearForward(batch: i32, length: i32, heads: i32, group: i32, dk: i32, dv: i32, mode: i32, scale: f32, query: usize, key: usize, value: usize, decay: usize, beta: usize, initial: usize, output: usize, final: usize, scratch: usize): void {
+export function linearForward(
+  batch: i32,
+  length: i32,
+  heads: i32,
+  group: i32,
+  dk: i32,
+  dv: i32,
+  mode: i32,
+  scale: f32,
+  query: usize,
+  key: usize,
+  value: usize,
+  decay: usize,
+  beta: usize,
+  initial: usize,
+  output: usize,
+  final: usize,
+  scratch: usize,
+): void {
   layoutForward(scratch, dk, dv, group);
-  const keyToken = <usize>(heads * dk) << 2;
-  const valueToken = <usize>(heads * dv) << 2;
+  const keyToken = (<usize>(heads * dk)) << 2;
+  const valueToken = (<usize>(heads * dv)) << 2;
   const queryToken = keyToken * group;
   const outToken = valueToken * group;
   const decayDim = mode == 2 ? dk : 1;
-  const decayToken = <usize>(heads * decayDim) << 2;
-  const betaToken = <usize>heads << 2;
-  const stateSize = <usize>(dk * dv) << 2;
+  const decayToken = (<usize>(heads * decayDim)) << 2;
+  const betaToken = (<usize>heads) << 2;
+  const stateSize = (<usize>(dk * dv)) << 2;
   for (let b = 0; b < batch; b++) {
     for (let h = 0; h < heads; h++) {
       const place = <usize>(b * heads + h);
@@ -43,12 +87,13 @@ export function linearForward(batch: i32, length: i32, heads: i32, group: i32, d
       let t = 0;
       while (t < length) {
         const row = <usize>(b * length + t);
-        const count = chunkDecays(mode, decay + row * decayToken + (<usize>(h * decayDim) << 2), decayToken, min(CHUNK, length - t));
+        const count = chunkDecays(mode, decay + row * decayToken + ((<usize>(h * decayDim)) << 2), decayToken, min(CHUNK, length - t));
         applyPending(mode, count, state);
-        prepareKeys(mode, count, key + row * keyToken + (<usize>(h * dk) << 2), keyToken);
-        valuesToPanels(count, value + row * valueToken + (<usize>(h * dv) << 2), valueToken, update);
+        prepareKeys(mode, count, key + row * keyToken + ((<usize>(h * dk)) << 2), keyToken);
+        valuesToPanels(count, value + row * valueToken + ((<usize>(h * dv)) << 2), valueToken, update);
         if (beta) {
-          for (let i = 0; i < count; i++) store<f32>(betas + (<usize>i << 2), load<f32>(beta + (row + i) * betaToken + (<usize>h << 2)));
+          for (let i = 0; i < count; i++)
+            store<f32>(betas + ((<usize>i) << 2), load<f32>(beta + (row + i) * betaToken + ((<usize>h) << 2)));
           lowerProduct(count, keyTilde, nSquare);
           rowsTimesState(count, keyTilde, state, update, -1, true);
           solveUpdate(count, update, 0);

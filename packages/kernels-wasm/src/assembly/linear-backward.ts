@@ -1,0 +1,425 @@
+import { fma, laneSum, nfma, splat, storeSome } from './lanes';
+import { gemmPacked, gemmPackedTransposed, packRows } from './gemm';
+import { tileColumns, tileRows } from './tile';
+import {
+  CHUNK, ROWS_PANEL, SQUARE_STRIDE, applyPending, betas, chunkDecays, clearUpper, copyRow, eRows, keyDim, keyHat, keyStride, keyTilde, layoutChunk, loadState, lowerProduct,
+  nSquare, pSquare, panelsToRows, panelsToTensor, pending, prepareKeys, queryTilde, resetPending, rowsTimesState, scaleRows, solveUpdate, stateBytes, statePanel,
+  storeState, takePending, transposePanels, valueDim, valuePanels, valuesToPanels,
+} from './linear-chunk';
+
+// gradient of linear attention: the states at the chunks' starts are computed again and kept for one segment of chunks at a time, then the chunks are walked backwards
+
+let segment: i32 = 0; // chunks whose states are kept
+let starts: usize = 0; // [length + 1] first token of each chunk
+let chunkStates: usize = 0; // [segment] states
+let segmentStates: usize = 0; // [segments] states
+let updates: usize = 0; // [segment] U in panels
+let raws: usize = 0; // [segment] X in panels (delta rules)
+let updateBytes: usize = 0;
+let state: usize = 0;
+let dState: usize = 0;
+let stateT: usize = 0; // [keyPanels][valuePanels * 8][8]
+let dStateT: usize = 0;
+let transposedPanel: usize = 0;
+let dUpdate: usize = 0; // panels
+let dOut: usize = 0; // panels
+let updateT: usize = 0; // [3][valuePanels * 8][8]
+let updateRows: usize = 0; // [CHUNK][valuePanels * 8]
+let dRows: usize = 0; // [CHUNK][valuePanels * 8]
+let keyHatRows: usize = 0; // panels [keyPanels][CHUNK][8]
+let keyTildeRows: usize = 0;
+let queryRows: usize = 0;
+let dSquare: usize = 0;
+let dQuery: usize = 0; // [CHUNK][keyStride]
+let dKeyTilde: usize = 0;
+let dKeyHat: usize = 0;
+let dLog: usize = 0; // [CHUNK][keyStride] gradient of the sums of log decays
+let dBetas: usize = 0;
+let firstDecay: usize = 0; // [keyStride] of the chunk
+let nextDecay: usize = 0; // of the chunk after it
+let along: usize = 0; // sum over v of S0 dS0, per key channel, of the chunk
+let nextAlong: usize = 0;
+
+function layoutBackward(at: usize, dk: i32, dv: i32, length: i32, delta: bool): usize {
+  at = layoutChunk(at, dk, dv, 1);
+  updateBytes = ROWS_PANEL * valuePanels;
+  const square = SQUARE_STRIDE * CHUNK + 64;
+  const keyRows = keyStride * CHUNK + 64;
+  const keyPanels = ROWS_PANEL * (keyStride >> 5);
+  // as many states as chunks of full length need, but no more than 64 MiB
+  segment = max(16, min((length + CHUNK - 1) / CHUNK, <i32>(<usize>0x4000000 / stateBytes)));
+  const segments = (length + segment - 1) / segment + 1;
+  transposedPanel = <usize>valuePanels << 8;
+  starts = at;
+  chunkStates = (starts + (<usize>(length + 1) << 2) + 15) & ~15;
+  segmentStates = chunkStates + stateBytes * segment;
+  updates = segmentStates + stateBytes * segments;
+  raws = updates + updateBytes * segment;
+  state = raws + (delta ? updateBytes * segment : 0);
+  dState = state + stateBytes;
+  stateT = dState + stateBytes;
+  dStateT = stateT + transposedPanel * (keyStride >> 5);
+  dUpdate = dStateT + transposedPanel * (keyStride >> 5);
+  dOut = dUpdate + updateBytes;
+  updateT = dOut + updateBytes;
+  updateRows = updateT + transposedPanel * 3;
+  dRows = updateRows + updateBytes;
+  keyHatRows = dRows + updateBytes;
+  keyTildeRows = keyHatRows + keyPanels;
+  queryRows = keyTildeRows + keyPanels;
+  dSquare = queryRows + keyPanels;
+  dQuery = dSquare + square;
+  dKeyTilde = dQuery + keyRows;
+  dKeyHat = dKeyTilde + keyRows;
+  dLog = dKeyHat + keyRows;
+  dBetas = dLog + keyRows;
+  firstDecay = dBetas + CHUNK * 4;
+  nextDecay = firstDecay + keyStride;
+  along = nextDecay + keyStride;
+  nextAlong = along + keyStride;
+  return nextAlong + keyStride + 64;
+}
+
+/** Bytes of scratch that linearBackward needs. */
+export function linearBackwardBytes(dk: i32, dv: i32, length: i32, delta: bool): i32 {
+  return <i32>layoutBackward(0, dk, dv, length, delta);
+}
+
+/** to[d] = sum over v of a[d, v] b[d, v], both states in panels. */
+function rowProducts(a: usize, b: usize, to: usize): void {
+  memory.fill(to, 0, keyStride);
+  for (let d = 0; d < keyDim; d++) {
+    let sum = splat(0);
+    let p = a + (<usize>d << 5);
+    let q = b + (<usize>d << 5);
+    for (let panel = 0; panel < valuePanels; panel++) {
+      sum = fma(v128.load(p), v128.load(q), sum);
+      sum = fma(v128.load(p, 16), v128.load(q, 16), sum);
+      p += statePanel;
+      q += statePanel;
+    }
+    store<f32>(to + (<usize>d << 2), laneSum(sum));
+  }
+}
+
+/** c_j += alpha * sum over i >= j of a_ij b_i: the transpose of a lower triangle times rows in panels, C in panels or row-major. */
+export function addUpperTimesPanels(count: i32, square: usize, b: usize, panels: i32, c: usize, ldc: usize, cstep: usize): void {
+  for (let j = 0; j < count; j += 6) {
+    const height = min(6, count - j);
+    const a = square + <usize>j * SQUARE_STRIDE + (<usize>j << 2);
+    for (let panel = 0; panel < panels; panel++) {
+      tileColumns(count - j, a, SQUARE_STRIDE, b + <usize>panel * ROWS_PANEL + (<usize>j << 5), 32, c + <usize>j * ldc + <usize>panel * cstep, ldc, height, 8, 1, true);
+    }
+  }
+}
+
+/** c_i += sum over j <= i of a_ij b_j with rows of C of keyStride bytes. */
+export function addLowerTimesKeys(count: i32, square: usize, b: usize, c: usize): void {
+  const panels = <i32>(keyStride >> 5);
+  for (let i = 0; i < count; i += 6) {
+    const height = min(6, count - i);
+    for (let panel = 0; panel < panels; panel++) {
+      tileRows(i + height, square + <usize>i * SQUARE_STRIDE, SQUARE_STRIDE, b + <usize>panel * ROWS_PANEL, 32, c + <usize>i * keyStride + (<usize>panel << 5), keyStride, height, 8, 1, true);
+    }
+  }
+}
+
+/** square[i, j] = alpha rows_i · U_j for the panels that reach the diagonal. */
+export function lowerValueProduct(count: i32, rows: usize, stride: usize, square: usize, alpha: f32): void {
+  for (let i = 0; i < count; i += 6) {
+    const height = min(6, count - i);
+    for (let j = 0; j < i + height; j += 8) {
+      tileRows(valueDim, rows + <usize>i * stride, stride, updateT + <usize>(j >> 3) * transposedPanel, 32, square + <usize>i * SQUARE_STRIDE + (<usize>j << 2), SQUARE_STRIDE, height, 8, alpha, false);
+    }
+  }
+}
+
+/** Solves for the gradient of R in place of that of U, and adds the gradient of beta to dBetas. */
+export function solveBackward(count: i32, du: usize, x: usize): void {
+  const last = ((count - 1) / 6) * 6;
+  for (let panel = 0; panel < valuePanels; panel++) {
+    const column = du + <usize>panel * ROWS_PANEL;
+    for (let j = last; j >= 0; j -= 6) {
+      const height = min(6, count - j);
+      const block = column + (<usize>j << 5);
+      const below = j + height;
+      if (below < count) {
+        tileColumns(count - below, nSquare + <usize>below * SQUARE_STRIDE + (<usize>j << 2), SQUARE_STRIDE, column + (<usize>below << 5), 32, block, 32, height, 8, -1, true);
+      }
+      for (let r = height - 1; r >= 0; r--) {
+        const at = block + (<usize>r << 5);
+        let y0 = v128.load(at);
+        let y1 = v128.load(at, 16);
+        for (let s = r + 1; s < height; s++) {
+          const c = v128.load32_splat(nSquare + <usize>(j + s) * SQUARE_STRIDE + (<usize>(j + r) << 2));
+          const from = block + (<usize>s << 5);
+          y0 = nfma(c, v128.load(from), y0);
+          y1 = nfma(c, v128.load(from, 16), y1);
+        }
+        const row = <usize>(j + r);
+        const raw = x + <usize>panel * ROWS_PANEL + (row << 5);
+        const dBeta = dBetas + (row << 2);
+        store<f32>(dBeta, load<f32>(dBeta) + laneSum(fma(y0, v128.load(raw), f32x4.mul(y1, v128.load(raw, 16)))));
+        const beta = v128.load32_splat(betas + (row << 2));
+        v128.store(at, f32x4.mul(y0, beta));
+        v128.store(at, f32x4.mul(y1, beta), 16);
+      }
+    }
+  }
+}
+
+/** to = x * y, or to += sign * x * y, over `count` padded key rows. */
+function productRows(count: i32, x: usize, y: usize, to: usize, sign: f32): void {
+  const s = splat(sign);
+  const end = keyStride * count;
+  for (let at: usize = 0; at < end; at += 16) {
+    v128.store(to + at, fma(f32x4.mul(s, v128.load(x + at)), v128.load(y + at), v128.load(to + at)));
+  }
+}
+
+/** One row of keyDim floats to a tensor. */
+// @ts-ignore: decorator
+@inline
+function storeKey(to: usize, d: i32, x: v128): void {
+  if (d + 4 <= keyDim) v128.store(to + (<usize>d << 2), x);
+  else if (d < keyDim) storeSome(to + (<usize>d << 2), x, keyDim - d);
+}
+
+/** dq = scale e dQ~ to the tensor. */
+function writeQueryGradient(mode: i32, count: i32, scale: f32, to: usize, stride: usize): void {
+  const s = splat(scale);
+  for (let i = 0; i < count; i++) {
+    const row = <usize>i * keyStride;
+    for (let d = 0; d < keyDim; d += 4) {
+      let y = f32x4.mul(s, v128.load(dQuery + row + (<usize>d << 2)));
+      if (mode) y = f32x4.mul(y, v128.load(eRows + row + (<usize>d << 2)));
+      storeKey(to, d, y);
+    }
+    to += stride;
+  }
+}
+
+/** dk = e dK~ + dK^ / e to the tensor. */
+function writeKeyGradient(mode: i32, delta: bool, count: i32, to: usize, stride: usize): void {
+  for (let i = 0; i < count; i++) {
+    const row = <usize>i * keyStride;
+    for (let d = 0; d < keyDim; d += 4) {
+      const at = row + (<usize>d << 2);
+      let y = v128.load(dKeyHat + at);
+      if (mode) y = f32x4.div(y, v128.load(eRows + at));
+      if (delta) {
+        const z = v128.load(dKeyTilde + at);
+        y = mode ? fma(z, v128.load(eRows + at), y) : f32x4.add(y, z);
+      }
+      storeKey(to, d, y);
+    }
+    to += stride;
+  }
+}
+
+/** Gradient of the log decays: sums of dLog from the end of the chunk, and what flows through the states at both ends. */
+function writeDecayGradient(mode: i32, count: i32, to: usize, stride: usize): void {
+  to += stride * (count - 1);
+  if (mode == 1) {
+    // one number per token: keep the running sum in double precision
+    let past: f64 = 0;
+    let start: f64 = 0;
+    for (let d = 0; d < keyDim; d++) {
+      past += <f64>load<f32>(nextAlong + (<usize>d << 2));
+      start += <f64>load<f32>(along + (<usize>d << 2));
+    }
+    for (let i = count - 1; i > 0; i--) {
+      let sum = splat(0);
+      const row = dLog + <usize>i * keyStride;
+      for (let d: usize = 0; d < keyStride; d += 16) sum = f32x4.add(sum, v128.load(row + d));
+      past += <f64>laneSum(sum);
+      store<f32>(to, <f32>past);
+      to -= stride;
+    }
+    store<f32>(to, <f32>start);
+    return;
+  }
+  for (let i = count - 1; i > 0; i--) {
+    const row = dLog + <usize>i * keyStride;
+    for (let d = 0; d < keyDim; d += 4) {
+      const at = <usize>d << 2;
+      const sum = f32x4.add(v128.load(nextAlong + at), v128.load(row + at));
+      v128.store(nextAlong + at, sum);
+      storeKey(to, d, sum);
+    }
+    to -= stride;
+  }
+  for (let d = 0; d < keyDim; d += 4) storeKey(to, d, v128.load(along + (<usize>d << 2)));
+}
+
+/** state rows *= a * b, one factor per key channel. */
+function scaleState(target: usize, a: usize, b: usize): void {
+  for (let panel = 0; panel < valuePanels; panel++) {
+    let at = target + <usize>panel * statePanel;
+    for (let d = 0; d < keyDim; d++) {
+      const factor = splat(load<f32>(a + (<usize>d << 2)) * load<f32>(b + (<usize>d << 2)));
+      v128.store(at, f32x4.mul(v128.load(at), factor));
+      v128.store(at, f32x4.mul(v128.load(at, 16), factor), 16);
+      at += 32;
+    }
+  }
+}
+
+/** Gradients of linearForward; arguments as there, with the upstream gradients of output and final state; gradient pointers may be 0 where the input is absent. */
+export function linearBackward(
+  batch: i32, length: i32, heads: i32, group: i32, dk: i32, dv: i32, mode: i32, scale: f32,
+  query: usize, key: usize, value: usize, decay: usize, beta: usize, initial: usize, dOutput: usize, dFinal: usize,
+  gQuery: usize, gKey: usize, gValue: usize, gDecay: usize, gBeta: usize, gInitial: usize, scratch: usize,
+): void {
+  const delta = beta != 0;
+  layoutBackward(scratch, dk, dv, length, delta);
+  const keyToken = <usize>(heads * dk) << 2;
+  const valueToken = <usize>(heads * dv) << 2;
+  const queryToken = keyToken * group;
+  const outToken = valueToken * group;
+  const decayDim = mode == 2 ? dk : 1;
+  const decayToken = <usize>(heads * decayDim) << 2;
+  const betaToken = <usize>heads << 2;
+  const stateSize = <usize>(dk * dv) << 2;
+  const valueRow = <usize>valuePanels << 5;
+  const keyPanelCount = <i32>(keyStride >> 5);
+  const keyPadded = keyPanelCount << 3;
+  const ones = pending;
+
+  for (let b = 0; b < batch; b++) {
+    for (let h = 0; h < heads; h++) {
+      const place = <usize>(b * heads + h);
+      const first = <usize>(b * length);
+      const keyHead = key + first * keyToken + (<usize>(h * dk) << 2);
+      const valueHead = value + first * valueToken + (<usize>(h * dv) << 2);
+      const decayHead = decay + first * decayToken + (<usize>(h * decayDim) << 2);
+      const betaHead = beta + first * betaToken + (<usize>h << 2);
+
+      // forward: states and updates of every chunk; the last segment's stay
+      loadState(initial ? initial + place * stateSize : 0, state);
+      resetPending();
+      let t = 0;
+      let chunk = 0;
+      while (t < length) {
+        const token = <usize>t;
+        const count = chunkDecays(mode, decayHead + token * decayToken, decayToken, min(CHUNK, length - t));
+        store<i32>(starts + (<usize>chunk << 2), t);
+        applyPending(mode, count, state);
+        if (chunk % segment == 0) memory.copy(segmentStates + <usize>(chunk / segment) * stateBytes, state, stateBytes);
+        forwardChunk(mode, count, chunk % segment, keyHead + token * keyToken, keyToken, valueHead + token * valueToken, valueToken, delta ? betaHead + token * betaToken : 0, betaToken);
+        t += count;
+        chunk++;
+      }
+      store<i32>(starts + (<usize>chunk << 2), length);
+      applyPending(mode, 0, state);
+      loadState(dFinal + place * stateSize, dState);
+      rowProducts(state, dState, nextAlong);
+      for (let d: usize = 0; d < keyStride; d += 16) v128.store(nextDecay + d, splat(1));
+
+      let kept = (chunk - 1) / segment;
+      for (let n = chunk - 1; n >= 0; n--) {
+        if (n / segment != kept) {
+          // the segment before: its chunks once more
+          kept = n / segment;
+          memory.copy(state, segmentStates + <usize>kept * stateBytes, stateBytes);
+          for (let m = kept * segment; m <= n; m++) {
+            const token = <usize>load<i32>(starts + (<usize>m << 2));
+            const count = load<i32>(starts + (<usize>(m + 1) << 2)) - <i32>token;
+            chunkDecays(mode, decayHead + token * decayToken, decayToken, count);
+            if (m == kept * segment) takePending(mode, count);
+            else applyPending(mode, count, state);
+            forwardChunk(mode, count, m % segment, keyHead + token * keyToken, keyToken, valueHead + token * valueToken, valueToken, delta ? betaHead + token * betaToken : 0, betaToken);
+          }
+        }
+        const slot = <usize>(n % segment);
+        const s0 = chunkStates + slot * stateBytes;
+        const u = updates + slot * updateBytes;
+        const start = load<i32>(starts + (<usize>n << 2));
+        const count = load<i32>(starts + (<usize>(n + 1) << 2)) - start;
+        const token = <usize>start;
+        const row = first + token;
+        if (mode) {
+          resetPending();
+          chunkDecays(mode, decayHead + token * decayToken, decayToken, count);
+          copyRow(ones, firstDecay);
+          scaleState(dState, eRows + <usize>(count - 1) * keyStride, nextDecay);
+        }
+        prepareKeys(mode, count, keyHead + token * keyToken, keyToken);
+        packRows(CHUNK, keyPadded, keyHat, keyStride, keyHatRows);
+        transposePanels(keyDim, valuePanels, s0, statePanel, stateT, transposedPanel);
+        transposePanels(keyDim, valuePanels, dState, statePanel, dStateT, transposedPanel);
+        transposePanels(CHUNK, valuePanels, u, ROWS_PANEL, updateT, transposedPanel);
+        panelsToRows(count, u, updateRows);
+        memory.fill(dLog, 0, keyStride * CHUNK);
+        // what the state after the chunk says
+        rowsTimesState(count, keyHat, dState, dUpdate, 1, false);
+        gemmPacked(count, keyPadded, dv, updateRows, valueRow, dStateT, transposedPanel, dKeyHat, keyStride, 32, 1, false);
+        for (let g = 0; g < group; g++) {
+          const head = <usize>(h * group + g);
+          const rows = dOutput + row * outToken + ((head * dv) << 2);
+          scaleRows(mode, count, query + row * queryToken + ((head * dk) << 2), queryToken, scale, queryTilde);
+          packRows(CHUNK, keyPadded, queryTilde, keyStride, queryRows);
+          lowerProduct(count, queryTilde, pSquare);
+          clearUpper(count, pSquare, false);
+          valuesToPanels(count, rows, outToken, dOut);
+          addUpperTimesPanels(count, pSquare, dOut, valuePanels, dUpdate, 32, ROWS_PANEL);
+          lowerValueProduct(count, rows, outToken, dSquare, 1);
+          clearUpper(count, dSquare, false);
+          gemmPacked(count, keyPadded, dv, rows, outToken, stateT, transposedPanel, dQuery, keyStride, 32, 1, false);
+          addLowerTimesKeys(count, dSquare, keyHatRows, dQuery);
+          addUpperTimesPanels(count, dSquare, queryRows, keyPanelCount, dKeyHat, keyStride, 32);
+          gemmPackedTransposed(dk, valuePanels << 3, count, queryTilde, keyStride, dOut, ROWS_PANEL, dState, 32, statePanel, 1, true);
+          if (mode) productRows(count, queryTilde, dQuery, dLog, 1);
+          writeQueryGradient(mode, count, scale, gQuery + row * queryToken + ((head * dk) << 2), queryToken);
+        }
+        if (delta) {
+          for (let i = 0; i < count; i++) store<f32>(betas + (<usize>i << 2), load<f32>(betaHead + (token + i) * betaToken));
+          memory.fill(dBetas, 0, CHUNK * 4);
+          lowerProduct(count, keyTilde, nSquare);
+          solveBackward(count, dUpdate, raws + slot * updateBytes);
+          for (let i = 0; i < count; i++) store<f32>(gBeta + (row + i) * betaToken + (<usize>h << 2), load<f32>(dBetas + (<usize>i << 2)));
+          panelsToRows(count, dUpdate, dRows);
+          lowerValueProduct(count, dRows, valueRow, dSquare, -1);
+          clearUpper(count, dSquare, true);
+          packRows(CHUNK, keyPadded, keyTilde, keyStride, keyTildeRows);
+          gemmPacked(count, keyPadded, dv, dRows, valueRow, stateT, transposedPanel, dKeyTilde, keyStride, 32, -1, false);
+          addLowerTimesKeys(count, dSquare, keyHatRows, dKeyTilde);
+          addUpperTimesPanels(count, dSquare, keyTildeRows, keyPanelCount, dKeyHat, keyStride, 32);
+          gemmPackedTransposed(dk, valuePanels << 3, count, keyTilde, keyStride, dUpdate, ROWS_PANEL, dState, 32, statePanel, -1, true);
+          if (mode) productRows(count, keyTilde, dKeyTilde, dLog, 1);
+        }
+        panelsToTensor(count, dUpdate, gValue + row * valueToken + (<usize>(h * dv) << 2), valueToken);
+        writeKeyGradient(mode, delta, count, gKey + row * keyToken + (<usize>(h * dk) << 2), keyToken);
+        if (mode) {
+          productRows(count, keyHat, dKeyHat, dLog, -1);
+          rowProducts(s0, dState, along);
+          writeDecayGradient(mode, count, gDecay + row * decayToken + (<usize>(h * decayDim) << 2), decayToken);
+          copyRow(along, nextAlong);
+          copyRow(firstDecay, nextDecay);
+        }
+      }
+      if (gInitial) {
+        if (mode) {
+          resetPending();
+          scaleState(dState, nextDecay, ones);
+        }
+        storeState(dState, gInitial + place * stateSize);
+      }
+    }
+  }
+}
+
+/** Keeps the state of one chunk, and computes and keeps its update; `state` moves on to the chunk's end. */
+function forwardChunk(mode: i32, count: i32, slot: i32, key: usize, keyToken: usize, value: usize, valueToken: usize, beta: usize, betaToken: usize): void {
+  const u = updates + <usize>slot * updateBytes;
+  memory.copy(chunkStates + <usize>slot * stateBytes, state, stateBytes);
+  prepareKeys(mode, count, key, keyToken);
+  valuesToPanels(count, value, valueToken, u);
+  if (beta) {
+    for (let i = 0; i < count; i++) store<f32>(betas + (<usize>i << 2), load<f32>(beta + <usize>i * betaToken));
+    lowerProduct(count, keyTilde, nSquare);
+    rowsTimesState(count, keyTilde, state, u, -1, true);
+    solveUpdate(count, u, raws + <usize>slot * updateBytes);
+  }
+  gemmPackedTransposed(keyDim, valuePanels << 3, count, keyHat, keyStride, u, ROWS_PANEL, state, 32, statePanel, 1, true);
+}
