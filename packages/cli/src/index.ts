@@ -1,1 +1,2 @@
-export {};
+export { createProgram, run } from './program.ts';
+export { presets } from './presets.ts';

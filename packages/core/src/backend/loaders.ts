@@ -74,6 +74,8 @@ async function loadWebGpu(options: BackendOptions, automatic: boolean): Promise<
     ? 'npm install webgpu @tensorflow/tfjs-backend-webgpu, and a Vulkan, Metal or D3D12 driver (for SwiftShader set VK_ICD_FILENAMES).'
     : 'Use a browser with WebGPU, on a page served over HTTPS or from localhost.';
   try {
+    // without a graphics device Dawn would only find emulated adapters, and complain loudly on the way
+    if (automatic && deviceIsAbsent()) return { ready: false, reason: 'this machine has no GPU device', remedy };
     const gpu = await findGpu();
     if (!gpu) return { ready: false, reason: inNode ? 'the package webgpu is not installed' : 'navigator.gpu is absent', remedy };
     const adapter = await gpu.requestAdapter({ powerPreference: options.powerPreference ?? 'high-performance' });
@@ -102,6 +104,13 @@ async function loadWebGpu(options: BackendOptions, automatic: boolean): Promise<
   } catch (error) {
     return { ready: false, reason: (error as Error).message, remedy };
   }
+}
+
+/** True on a Linux machine without graphics device files. */
+function deviceIsAbsent(): boolean {
+  if (!inNode || process.platform !== 'linux') return false;
+  const { existsSync } = process.getBuiltinModule('node:fs');
+  return !['/dev/dri', '/dev/nvidia0', '/dev/dxg', '/dev/kfd'].some((path) => existsSync(path));
 }
 
 /** The browser's `navigator.gpu`, or in Node that of the optional package `webgpu` (Dawn). */

@@ -1,0 +1,111 @@
+import { Command, InvalidArgumentError } from 'commander';
+import { doctor } from './commands/doctor.ts';
+import { generateText } from './commands/generate.ts';
+import { inspect } from './commands/inspect.ts';
+import { quickstart } from './commands/quickstart.ts';
+import { trainModel } from './commands/train.ts';
+import { loadModel, startBackend } from './model.ts';
+import { report } from './output.ts';
+
+const number = (text: string): number => {
+  const value = Number(text);
+  if (text.trim() === '' || !Number.isFinite(value)) throw new InvalidArgumentError('a number is wanted.');
+  return value;
+};
+const wholeNumber = (text: string): number => {
+  const value = number(text);
+  if (!Number.isInteger(value)) throw new InvalidArgumentError('a whole number is wanted.');
+  return value;
+};
+const positive = (text: string): number => {
+  const value = number(text);
+  if (value <= 0) throw new InvalidArgumentError('a number above 0 is wanted.');
+  return value;
+};
+
+/** Options that name a model, shared by the commands that take one. */
+const withModel = (command: Command): Command =>
+  command
+    .option('--checkpoint <folder>', 'a run folder or one of its checkpoints')
+    .option('--config <file>', 'a model config as JSON')
+    .option('--preset <name>', 'a model config by name: quickstart');
+
+const withBackend = (command: Command): Command =>
+  command
+    .option('--backend <name>', 'auto, wasm, webgpu, tensorflow or cpu', 'auto')
+    .option('--composed', 'leave kernel packages out and run composed kernels')
+    .option('--json', 'print JSON', false);
+
+const withSampling = (command: Command): Command =>
+  command
+    .option('--temperature <number>', 'divides the logits; 0 takes the most likely token', number)
+    .option('--top-k <count>', 'keep the k most likely tokens', wholeNumber)
+    .option('--top-p <share>', 'keep the most likely tokens that reach this probability', number)
+    .option('--min-p <share>', 'keep tokens of at least this share of the best probability', number)
+    .option('--repetition-penalty <factor>', 'makes tokens seen less likely', number);
+
+/** The `seqloom` command. */
+export function createProgram(): Command {
+  const program = new Command('seqloom')
+    .description('Train, run and look into sequence models woven from attention, linear recurrences, state spaces and memory.')
+    .showHelpAfterError('(seqloom --help lists the commands)');
+
+  const trainCommand = program.command('train').description('train a model on a text file; Ctrl-C saves and ends');
+  withBackend(withModel(trainCommand))
+    .requiredOption('--text <file>', 'the text to learn from')
+    .option('--out <folder>', 'run folder: config, metrics, checkpoints, report', 'runs/train')
+    .option('--steps <count>', 'optimiser steps', wholeNumber)
+    .option('--minutes <number>', 'stop after this time instead', positive)
+    .option('--batch <rows>', 'rows per step', wholeNumber)
+    .option('--length <tokens>', 'tokens per row', wholeNumber)
+    .option('--learning-rate <number>', 'peak learning rate', positive)
+    .option('--seed <number>', 'seed of weights and data order', wholeNumber)
+    .option('--resume', 'continue the run in --out', false)
+    .action(guard(trainModel));
+
+  withSampling(withBackend(withModel(program.command('generate').description('write on from a prompt, as a stream'))))
+    .option('--prompt <text>', 'text to start from', '\n')
+    .option('--tokens <count>', 'tokens to write', wholeNumber, 256)
+    .option('--stop <text...>', 'end at these texts')
+    .option('--seed <number>', 'seed of the draws', wholeNumber)
+    .action(guard(generateText));
+
+  withBackend(withModel(program.command('inspect').description('layers, parameters, state bytes over context length, FLOPs per token')))
+    .option('--tensors', 'list every tensor', false)
+    .action(
+      guard(async (options) => {
+        await startBackend(options);
+        const { model } = await loadModel(options);
+        inspect(model, options);
+      }),
+    );
+
+  program
+    .command('doctor')
+    .description('which backends and kernels work here, and what would make the others work')
+    .option('--json', 'print JSON', false)
+    .action(guard(doctor));
+
+  withBackend(program.command('quickstart').description('train the default hybrid on a book, then write'))
+    .option('--text <file>', 'another text than the book')
+    .option('--minutes <number>', 'time to train', positive, 4.5)
+    .option('--seed <number>', 'seed of weights, data order and draws', wholeNumber, 0)
+    .action(guard(quickstart));
+
+  return program;
+}
+
+/** Runs the command line; errors end in one message and exit code 1. */
+export async function run(argv: readonly string[]): Promise<void> {
+  await createProgram().parseAsync(argv);
+}
+
+function guard<O extends { json: boolean }>(action: (options: O) => void | Promise<void>): (options: O) => Promise<void> {
+  return async (options) => {
+    try {
+      await action(options);
+    } catch (error) {
+      report(error, options.json);
+    }
+  };
+}

@@ -1,0 +1,2 @@
+/** What core has for files on disk; Node only. */
+export { fileSource, openSafetensors, writeSafetensorsFile, writeShardedSafetensors } from './safetensors/file.ts';
