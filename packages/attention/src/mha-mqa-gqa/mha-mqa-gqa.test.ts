@@ -1,65 +1,19 @@
 import * as tf from '@tensorflow/tfjs-core';
-import { disposeState, SeqLoomError } from '@seqloom/core';
-import { checkKernelGolden, checkKernelParity, mixerLaws, readGoldenArrays, uniform64 } from '@seqloom/testing';
+import { disposeState, SeqLoomError, setupBackend } from '@seqloom/core';
+import { checkKernelGolden, checkKernelParity, readGoldenArrays, uniform64 } from '@seqloom/testing';
 import type { Array64 } from '@seqloom/testing';
 import { beforeEach, describe, expect, it } from 'vitest';
 import { emptyKvCache } from '../kv-cache/kv-cache.ts';
-import { card } from './card.ts';
 import { cachedAttention } from './decode.ts';
 import { MultiHeadAttention } from './layer.ts';
-import type { MultiHeadAttentionConfig } from './layer.ts';
 import { naiveMultiHeadAttention } from './naive.ts';
 import type { NaiveAttentionInputs } from './naive.ts';
 import { multiHeadAttention } from './parallel.ts';
 import type { AttentionInputs } from './parallel.ts';
 
-const variants: [string, MultiHeadAttentionConfig, number?][] = [
-  ['causal GQA with rotary', { dim: 8, heads: 4, kvHeads: 2 }],
-  ['causal MQA with everything on', everything()],
-  ['causal MHA with ALiBi', { dim: 8, heads: 2, alibi: true }],
-  ['noncausal self', { dim: 8, heads: 2, pattern: 'noncausal-self', qkNorm: true }],
-  ['noncausal cross', { dim: 8, heads: 2, kvHeads: 1, pattern: 'noncausal-cross', contextDim: 6, bias: true }, 5],
-  ['causal cross with rotary', { dim: 8, heads: 2, pattern: 'causal-cross', contextDim: 6, rotary: {} }, 11],
-];
-
-function everything(): MultiHeadAttentionConfig {
-  return {
-    dim: 8,
-    heads: 2,
-    kvHeads: 1,
-    headDim: 6,
-    rotary: { dims: 4, interleaved: true, base: 100, scaling: { type: 'yarn', factor: 4, originalLength: 16 } },
-    qkNorm: true,
-    bias: true,
-    outputBias: true,
-    softCap: 5,
-    outputGate: true,
-    sinkLogits: true,
-  };
-}
-
-for (const [name, config, contextLength] of variants) {
-  mixerLaws({
-    // a cross layer reads its context anew in every call and carries no more than its position
-    card: contextLength ? { ...card, decode: 'constant-state' } : card,
-    name: `mha-mqa-gqa, ${name}`,
-    build: () => new MultiHeadAttention({ seed: 3, ...config }),
-    ...(config.pattern && config.pattern !== 'causal-self'
-      ? {}
-      : { dims: { kvHeads: config.kvHeads ?? config.heads, headDim: config.headDim ?? config.dim / config.heads } }),
-    ...(contextLength ? { context: { length: contextLength, dim: 6 } } : {}),
-    badConfigs: [
-      { build: () => new MultiHeadAttention({ dim: 8, heads: 3 }), argument: 'config.heads' },
-      { build: () => new MultiHeadAttention({ dim: 8, heads: 4, kvHeads: 3 }), argument: 'config.kvHeads' },
-      { build: () => new MultiHeadAttention({ dim: 6, heads: 2 }), argument: 'config.rotary.dims' },
-      { build: () => new MultiHeadAttention({ dim: 8, heads: 2, alibi: true, rotary: {} }), argument: 'config.alibi' },
-    ],
-  });
-}
-
-describe.each(['cpu', 'wasm'])('multi-head attention on %s', (backend) => {
+describe.each(['cpu', 'wasm'] as const)('multi-head attention on %s', (backend) => {
   beforeEach(async () => {
-    await tf.setBackend(backend);
+    await setupBackend(backend);
   });
 
   it.each(['tiny', 'medium_gqa', 'noncausal', 'hard'])('equals the golden case %s', async (name) => {

@@ -1,7 +1,5 @@
 import * as tf from '@tensorflow/tfjs-core';
-import '@tensorflow/tfjs-backend-cpu';
-import '@tensorflow/tfjs-backend-wasm';
-import { softmaxAttention } from '@seqloom/core';
+import { softmaxAttention, setupBackend } from '@seqloom/core';
 import { array64, checkKernelGolden, expectCloseTo, readGoldenArrays, transposed64, uniform64 } from '@seqloom/testing';
 import type { Array64 } from '@seqloom/testing';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
@@ -17,10 +15,10 @@ const golden = (path: string): Promise<Record<string, Array64>> =>
 const batchFirst = (array: Array64): Array64 => transposed64(array, [0, 2, 1, 3]);
 const random = (shape: number[], seed: number): tf.Tensor => tf.tensor(Float32Array.from(uniform64(shape, seed).data), shape);
 
-describe.each(['cpu', 'wasm'])('positional encodings on %s', (backend) => {
+describe.each(['cpu', 'wasm'] as const)('positional encodings on %s', (backend) => {
   let tensors = 0;
   beforeEach(async () => {
-    await tf.setBackend(backend);
+    await setupBackend(backend);
     tensors = tf.memory().numTensors;
   });
   afterEach(() => {
