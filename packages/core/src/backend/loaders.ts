@@ -121,6 +121,8 @@ async function findGpu(): Promise<GPU | undefined> {
   const dawn = (await importOptional('webgpu')) as { create(flags: string[]): GPU; globals: object } | undefined;
   if (!dawn) return undefined;
   Object.assign(globalThis, dawn.globals);
+  // the Vulkan loader of headless machines complains when it is unset
+  process.env.XDG_RUNTIME_DIR ??= '/tmp';
   const gpu = dawn.create([]);
   // tfjs-backend-webgpu looks at navigator.gpu by itself
   if (scope.navigator) Object.defineProperty(scope.navigator, 'gpu', { value: gpu, configurable: true });
