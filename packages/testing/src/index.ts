@@ -3,6 +3,7 @@ export * from './closeness.ts';
 export * from './fault.ts';
 export * from './finite-difference.ts';
 export * from './golden.ts';
+export * from './kernel-cases.ts';
 export * from './kernel-golden.ts';
 export * from './kernel-parity.ts';
 export * from './laws/bad-input.ts';
