@@ -17,3 +17,5 @@ export { checkSchedule, learningRateAt } from './schedule.ts';
 export type { ScheduleOptions } from './schedule.ts';
 export { train } from './trainer.ts';
 export type { MetricsSink, StepMetrics, TrainEvent, TrainOptions, TrainSummary } from './trainer.ts';
+export { reportHtml } from './report/html.ts';
+export type { PlotLibrary, ReportContent } from './report/html.ts';

@@ -3,3 +3,4 @@ export { openByteFile } from './data/byte-file.ts';
 export { loadTokeniser } from './data/file-tokeniser.ts';
 export type { FileTokeniser } from './data/file-tokeniser.ts';
 export { metricsFile, readMetrics } from './metrics.ts';
+export { writeReport } from './report/write.ts';

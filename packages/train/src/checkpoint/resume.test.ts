@@ -1,3 +1,4 @@
+import type * as files from 'node:fs/promises';
 import { cp, mkdtemp, readdir, readFile, rm, truncate, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -17,7 +18,7 @@ import { folderCheckpoints } from './folder.ts';
 const disk = vi.hoisted(() => ({ bytesLeft: Infinity }));
 // a disk that can be made to fill up
 vi.mock('node:fs/promises', async (original) => {
-  const real = await original<typeof import('node:fs/promises')>();
+  const real = await original<typeof files>();
   return {
     ...real,
     open: async (...given: Parameters<typeof real.open>) => {

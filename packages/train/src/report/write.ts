@@ -1,0 +1,30 @@
+import { randomUUID } from 'node:crypto';
+import { mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { createRequire } from 'node:module';
+import { dirname, join } from 'node:path';
+import { reportHtml } from './html.ts';
+import type { PlotLibrary, ReportContent } from './html.ts';
+
+/**
+ * Writes the report of a run as one HTML file, atomically.
+ *
+ * @param path the file to make or replace; its folder is made when needed
+ */
+export async function writeReport(path: string, content: ReportContent): Promise<void> {
+  const page = reportHtml(content, await plotLibrary());
+  await mkdir(dirname(path), { recursive: true });
+  const temporary = `${path}.${randomUUID()}.tmp`;
+  try {
+    await writeFile(temporary, page);
+    await rename(temporary, path);
+  } catch (error) {
+    await rm(temporary, { force: true });
+    throw error;
+  }
+}
+
+async function plotLibrary(): Promise<PlotLibrary> {
+  const folder = join(dirname(createRequire(import.meta.url).resolve('uplot/package.json')), 'dist');
+  const [script, style] = await Promise.all(['uPlot.iife.min.js', 'uPlot.min.css'].map((name) => readFile(join(folder, name), 'utf8')));
+  return { script: script!, style: style! };
+}
