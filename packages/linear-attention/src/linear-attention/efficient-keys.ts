@@ -27,7 +27,8 @@ function logAdd(a: tf.Tensor, b: tf.Tensor): tf.Tensor {
 export function runningSoftmax(key: tf.Tensor4D, before?: tf.Tensor): RunningSoftmax {
   return tf.tidy(() => {
     const [batch, length, heads, features] = key.shape;
-    const start = before ? tf.reshape(before, [batch, 1, heads, features]) : tf.fill([batch, 1, heads, features], EMPTY_LOG);
+    const one: [number, number, number, number] = [batch, 1, heads, features];
+    const start = before ? tf.reshape(before, one) : tf.add(tf.zeros(one), EMPTY_LOG);
     let sums = tf.concat([start, key], 1); // [B, 1 + T, H, F]
     for (let reach = 1; reach <= length; reach *= 2) {
       const kept = tf.slice(sums, [0, 0, 0, 0], [batch, reach, heads, features]);
