@@ -75,7 +75,7 @@ describe('leaks and faults', () => {
 });
 
 describe('finite differences', () => {
-  it('are good to nine digits in double precision', () => {
+  it('are good to eight digits in double precision', () => {
     const x = uniform64([4, 3], 1);
     const cotangents = { y: uniform64([4, 3], 2) };
     const direction = Float64Array.from({ length: 12 }, (_, i) => (i % 2 === 0 ? 1 : -1));
@@ -87,7 +87,7 @@ describe('finite differences', () => {
       direction,
     );
     const exact = x.data.reduce((sum, v, i) => sum + Math.exp(v) * cotangents.y.data[i]! * direction[i]!, 0);
-    expect(Math.abs(numeric - exact)).toBeLessThan(1e-9);
+    expect(Math.abs(numeric - exact)).toBeLessThan(1e-8);
   });
 });
 

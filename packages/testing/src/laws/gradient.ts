@@ -122,7 +122,7 @@ async function checkOne(
   const tolerance = subject.tolerance?.gradient ?? 2e-3;
   const rms = Math.sqrt(base.data.reduce((sum, v) => sum + v * v, 0) / Math.max(1, size));
   // a step in proportion to the tensor's own size keeps the truncation error alike for all of them
-  const step = (subject.gradientStep ?? 1e-2) * Math.min(1, Math.max(0.1, rms));
+  const step = (subject.gradientStep ?? 1e-2) * Math.min(1, Math.max(0.3, rms));
   for (const seed of [1, 2]) {
     const direction = signs(size, randomStream(seed * 7919 + size));
     const at = (h: number): Promise<LossValue> => loss({ shape: base.shape, data: base.data.map((value, i) => value + h * direction[i]!) });

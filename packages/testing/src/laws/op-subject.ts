@@ -92,7 +92,8 @@ export function truthAt(subject: OpSubject, length: number): Truth {
     subject.gradients.flatMap((name) => {
       const input = inputs[name];
       if (!input) return [];
-      const along = [1, 2].map((seed) => {
+      // the specification is slow at length, and one random direction misses hardly anything
+      const along = (length <= 10 ? [1, 2] : [1]).map((seed) => {
         const direction = signs(input.data.length, randomStream(seed * 104729 + length));
         return { direction, value: directionalDerivative64(subject.naive, inputs, cotangents, name, direction) };
       });
