@@ -50,6 +50,14 @@ export class Heap {
     return output;
   }
 
+  /** A new tensor of zeros on the heap. */
+  zeros(shape: readonly number[]): tf.TensorInfo {
+    const output = this.output(shape);
+    const size = shape.reduce((a, b) => a * b, 4);
+    this.kernels.clear(this.pointer(output), size);
+    return output;
+  }
+
   /** Gives `use` so many bytes of scratch, aligned to 16, and takes them back. */
   scratch<R>(bytes: number, use: (pointer: number) => R): R {
     const pointer = this.allocate(bytes + 16);

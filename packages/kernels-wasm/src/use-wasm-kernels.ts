@@ -2,6 +2,7 @@ import { fail } from '@seqloom/core';
 import { implementLinearAttention } from './linear-attention.ts';
 import { bestBuild, compileBuild, heapFinder, supportsBuild } from './load.ts';
 import type { Build } from './load.ts';
+import { implementSoftmaxAttention } from './softmax-attention.ts';
 import { replaceTfjsKernels } from './tfjs-kernels.ts';
 
 /** Kernels in use: their label, as `explain()` shows it, and the way back. */
@@ -34,7 +35,7 @@ export async function useWasmKernels(options: { readonly build?: Build } = {}): 
   }
   const label = `kernels-wasm (${build})`;
   const findHeap = heapFinder(await compileBuild(build));
-  const undo = [replaceTfjsKernels(findHeap), implementLinearAttention(findHeap, label)];
+  const undo = [replaceTfjsKernels(findHeap), implementLinearAttention(findHeap, label), implementSoftmaxAttention(findHeap, label)];
   return {
     label,
     undo: () => undo.splice(0).forEach((step) => step()),

@@ -23,3 +23,16 @@ export {
   solveBackward,
 } from './linear-backward';
 export { transposePanels } from './linear-chunk';
+export {
+  addBiases,
+  attentionRule,
+  capScores,
+  copyRows,
+  directScores,
+  hideScores,
+  onlineSoftmax,
+  packPanels,
+  writeRows,
+} from './attention-tiles';
+export { attentionForward, attentionForwardBytes } from './attention-forward';
+export { addBiasGradient, attentionBackward, attentionBackwardBytes, capBackward, clear, softmaxBackward } from './attention-backward';
