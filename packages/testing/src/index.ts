@@ -12,6 +12,7 @@ export * from './laws/causality.ts';
 export * from './laws/cost.ts';
 export * from './laws/counts.ts';
 export * from './laws/form-parity.ts';
+export * from './laws/gradient-check.ts';
 export * from './laws/gradient.ts';
 export * from './laws/hard-numerics.ts';
 export * from './laws/host.ts';

@@ -125,8 +125,9 @@ export const badConfigLaw: Law<MixerSubject> = {
       if (config) {
         const build = (change: object) => () => new constructor({ ...config, ...change });
         faults.push(refusalFault('an unknown config key', mechanism, 'config.unheardOf', build({ unheardOf: 1 })));
-        faults.push(refusalFault('config.dim given as a string', mechanism, 'config.dim', build({ dim: 'eight' })));
-        faults.push(refusalFault('config.dim of 0', mechanism, 'config.dim', build({ dim: 0 })));
+        for (const dim of Object.hasOwn(config, 'dim') ? ['eight', 0, 1.5] : []) {
+          faults.push(refusalFault(`config.dim of ${JSON.stringify(dim)}`, mechanism, 'config.dim', build({ dim })));
+        }
         faults.push(refusalFault('a config that is null', mechanism, 'config', () => new constructor(null)));
         if (JSON.stringify(JSON.parse(JSON.stringify(config))) !== JSON.stringify(config)) faults.push('the config is not plain JSON');
       }
