@@ -1,5 +1,6 @@
 import * as tf from '@tensorflow/tfjs-core';
 import { gatherRowsKernel } from './rows.ts';
+import { sliceTime } from './slice-time.ts';
 
 /** Extents of one block attention call. */
 export interface BlockSizes {
@@ -82,7 +83,7 @@ export function fromBlockTable(table: tf.Tensor, keys: number, groups: number, k
   const width = table.shape[1]! / keyBlock;
   const batch = table.size / (Math.ceil(keys / keyBlock) * keyBlock * groups * width);
   const whole = tf.transpose(tf.reshape(table, [batch, groups, -1, width]), [0, 2, 1, 3]);
-  return tf.slice(whole, [0, 0, 0, 0], [batch, keys, groups, width]);
+  return whole.shape[1] === keys ? whole : tf.slice(whole, [0, 0, 0, 0], [batch, keys, groups, width]);
 }
 
 /** Something per query [B, T, H, D] as rows per head: [B * H, T', D]. */
@@ -95,14 +96,14 @@ export function queryRows(input: tf.Tensor, queryBlock: number): tf.Tensor {
 export function fromQueryRows(rows: tf.Tensor, { batch, heads, queries }: BlockSizes): tf.Tensor {
   const [, length, width] = rows.shape as [number, number, number];
   const whole = tf.transpose(tf.reshape(rows, [batch, heads, length, width]), [0, 2, 1, 3]);
-  return tf.slice(whole, [0, 0, 0, 0], [batch, queries, heads, width]);
+  return whole.shape[1] === queries ? whole : tf.slice(whole, [0, 0, 0, 0], [batch, queries, heads, width]);
 }
 
 /** `count` query blocks from block `start` on: [B * H, T', D] to [B * G * count, r * queryBlock, D], r query heads per key head. */
 export function queryTile(rows: tf.Tensor, start: number, count: number, sizes: BlockSizes): tf.Tensor3D {
   const { batch, heads, groups, queryBlock } = sizes;
   const width = rows.shape[2]!;
-  const cut = tf.slice(rows, [0, start * queryBlock, 0], [batch * heads, count * queryBlock, width]);
+  const cut = sliceTime(rows, start * queryBlock, count * queryBlock);
   const apart = tf.transpose(tf.reshape(cut, [batch * groups, heads / groups, count, queryBlock * width]), [0, 2, 1, 3]);
   return tf.reshape(apart, [batch * groups * count, (heads / groups) * queryBlock, width]);
 }

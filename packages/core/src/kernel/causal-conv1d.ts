@@ -2,6 +2,7 @@ import * as tf from '@tensorflow/tfjs-core';
 import { checkIndices, checkSetting, checkTensor } from './check-tensor.ts';
 import { columnSum } from './column-sum.ts';
 import { defineKernel } from './define.ts';
+import { sliceTime } from './slice-time.ts';
 
 /** Tensors that `causalConv1d` reads. */
 export type CausalConv1dInputs = {
@@ -86,7 +87,7 @@ export const causalConv1dKernel = defineKernel<CausalConv1dInputs, CausalConv1dA
     if (lengths) output = tf.mul(output, validMask(lengths, time));
     const shape = [batch, history, channels];
     if (history === 0) return { output, state: tf.zeros(shape) };
-    if (!lengths) return { output, state: tf.slice(joined, [0, time, 0], [batch, history, channels]) };
+    if (!lengths) return { output, state: sliceTime(joined, time, history) };
     const length = time + history;
     const flat = tf.reshape(joined, [batch * length, channels]);
     return { output, state: tf.reshape(tf.gatherND(flat, stateRows(lengths, history, length)), shape) };
@@ -134,14 +135,12 @@ export const causalConv1dKernel = defineKernel<CausalConv1dInputs, CausalConv1dA
             ]);
         dJoined = tf.add(dJoined, dState);
       }
-      const dTaps = Array.from({ length: taps }, (_, tap) =>
-        columnSum(tf.mul(dSum, history > 0 ? tf.slice(joined, [0, tap, 0], [batch, time, channels]) : joined)),
-      );
+      const dTaps = Array.from({ length: taps }, (_, tap) => columnSum(tf.mul(dSum, history > 0 ? sliceTime(joined, tap, time) : joined)));
       return {
-        input: tf.slice(dJoined, [0, history, 0], [batch, time, channels]),
+        input: sliceTime(dJoined, history, time),
         weight: tf.stack(dTaps, 1),
         ...(bias && { bias: columnSum(dSum) }),
-        ...(state && { state: history > 0 ? tf.slice(dJoined, [0, 0, 0], [batch, history, channels]) : tf.zerosLike(state) }),
+        ...(state && { state: history > 0 ? sliceTime(dJoined, 0, history) : tf.zerosLike(state) }),
       };
     },
   },

@@ -1,4 +1,5 @@
 import * as tf from '@tensorflow/tfjs-core';
+import { sliceTime } from './slice-time.ts';
 
 /** One number per element as its components: [real] or [real, imaginary]. */
 export type Components = readonly tf.Tensor[];
@@ -23,7 +24,7 @@ export function conjugate(value: Components): tf.Tensor[] {
 
 /** Steps `start <= t < start + count` of tensors [B, T, C]. */
 export function steps(value: Components, start: number, count: number): tf.Tensor[] {
-  return value.map((part) => tf.slice(part, [0, start, 0], [part.shape[0]!, count, part.shape[2]!]));
+  return value.map((part) => sliceTime(part, start, count));
 }
 
 /** Tensors [B, ., C] one after another in time. */

@@ -3,6 +3,7 @@ import { checkSetting, checkTensor } from './check-tensor.ts';
 import { chunkScan, scanGradients } from './chunk-scan.ts';
 import { columnSum } from './column-sum.ts';
 import { defineKernel } from './define.ts';
+import { sliceTime } from './slice-time.ts';
 
 /** Tensors that `selectiveScan` reads. */
 export type SelectiveScanInputs = {
@@ -61,7 +62,7 @@ interface Chunk {
 
 function runChunk(inputs: SelectiveScanInputs, start: number, count: number, state: tf.Tensor, sizes: Sizes): Chunk {
   const { batch, channels, states } = sizes;
-  const cut = (part: tf.Tensor) => tf.slice(part, [0, start, 0], [batch, count, part.shape[2]!]);
+  const cut = (part: tf.Tensor) => sliceTime(part, start, count);
   const [input, delta, inputMatrix, outputMatrix] = [inputs.input, inputs.delta, inputs.inputMatrix, inputs.outputMatrix].map(cut) as [
     tf.Tensor,
     tf.Tensor,
@@ -77,8 +78,7 @@ function runChunk(inputs: SelectiveScanInputs, start: number, count: number, sta
 }
 
 function lastStep(hidden: tf.Tensor): tf.Tensor {
-  const [batch, count, lanes] = hidden.shape as [number, number, number];
-  return tf.slice(hidden, [0, count - 1, 0], [batch, 1, lanes]);
+  return sliceTime(hidden, hidden.shape[1]! - 1, 1);
 }
 
 function firstState(state: tf.Tensor | undefined, { batch, channels, states }: Sizes): tf.Tensor {
@@ -101,7 +101,7 @@ function chunkGradients(
   const { batch, channels, states } = sizes;
   const { input, delta, inputMatrix, outputMatrix, decay, hidden } = runChunk(inputs, start, count, state, sizes);
   const rows = batch * count;
-  const dOutput = tf.slice(upstream.output, [0, start, 0], [batch, count, channels]);
+  const dOutput = sliceTime(upstream.output, start, count);
   const perRow = (part: tf.Tensor) => tf.reshape(part, [rows, channels, states]) as tf.Tensor3D;
   const asRow = (part: tf.Tensor) => tf.reshape(part, [rows, 1, -1]) as tf.Tensor3D;
   const asColumn = (part: tf.Tensor) => tf.reshape(part, [rows, -1, 1]) as tf.Tensor3D;
