@@ -1,6 +1,7 @@
 export type { Checkpoint, CheckpointStore, HistoryPoint, RunState } from './checkpoint/record.ts';
 export * from './data/byte-tokeniser.ts';
 export { memoryStore } from './data/memory-store.ts';
+export * from './data/pack.ts';
 export { splitPoint } from './data/token-store.ts';
 export type { TokenStore } from './data/token-store.ts';
 export * from './data/windows.ts';

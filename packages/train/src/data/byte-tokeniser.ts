@@ -2,6 +2,8 @@
 export interface Tokeniser {
   /** ids are below it */
   readonly vocabSize: number;
+  /** tells this tokeniser from others, for caches of its tokens; default: made from a probe */
+  readonly fingerprint?: string;
   /** id that ends a text, if there is one */
   readonly endId?: number | undefined;
   /** @param options `addSpecial`: put the special tokens of the tokeniser around the text, default false */

@@ -3,6 +3,7 @@ import { dirname, join } from 'node:path';
 import type { Tokenizer } from '@huggingface/tokenizers';
 import { fail } from '@seqloom/core';
 import type { Tokeniser } from './byte-tokeniser.ts';
+import { canonicalJson, fingerprint } from './fingerprint.ts';
 
 /** A tokeniser from a `tokenizer.json`. */
 export interface FileTokeniser extends Tokeniser {
@@ -44,6 +45,7 @@ export async function loadTokeniser(path: string): Promise<FileTokeniser> {
   const endText = typeof endToken === 'string' ? endToken : isRecord(endToken) ? String(endToken['content']) : null;
   return {
     path: file,
+    fingerprint: await fingerprint(canonicalJson([content, config])),
     vocabSize: vocabulary.reduce((most, id) => Math.max(most, id + 1), 0),
     endId: endText === null ? undefined : inner.token_to_id(endText),
     encode: (text, options = {}) => Int32Array.from(inner.encode(text, { add_special_tokens: options.addSpecial ?? false }).ids),

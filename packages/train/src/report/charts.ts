@@ -27,7 +27,7 @@ export const chartScript = `
       // lines that lie on one another share a label
       const near = all.filter((other) => Math.abs(plot.valToPos(other.bits, 'y', true) - y) < 13 * devicePixelRatio);
       if (near[0].name !== name) return;
-      const text = near.map((other) => other.name + ': ' + other.bits.toFixed(2)).reverse().join(', ');
+      const text = near.map((other) => other.name + ': ' + other.bits.toFixed(2)).sort().join(', ');
       ctx.fillText('Markov ' + text, bbox.left + 6 * devicePixelRatio, y - 2 * devicePixelRatio);
     });
     ctx.restore();
