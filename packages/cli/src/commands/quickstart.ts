@@ -4,7 +4,7 @@ import { dirname, join } from 'node:path';
 import { explain, fail } from '@seqloom/core';
 import { generate, HybridModel } from '@seqloom/models';
 import { ByteTokeniser, evaluate, markovBitsPerByte, WindowData } from '@seqloom/train';
-import { openByteFile } from '@seqloom/train/node';
+import { openByteFile, writeReport } from '@seqloom/train/node';
 import type { BackendFlags } from '../model.ts';
 import { startBackend } from '../model.ts';
 import { presets } from '../presets.ts';
@@ -19,7 +19,6 @@ export interface QuickstartFlags extends BackendFlags {
 }
 
 const FOLDER = join('runs', 'quickstart');
-const ORDERS = [1, 2, 3, 4, 5];
 
 /** `seqloom quickstart`: trains the default hybrid on a book, compares it with byte Markov models, writes, and reports. */
 export async function quickstart(flags: QuickstartFlags): Promise<void> {
@@ -48,7 +47,7 @@ export async function quickstart(flags: QuickstartFlags): Promise<void> {
     say('scoring the held-out part, and counting byte Markov models of order 1 to 5 on the same split');
     const { heldOutBitsPerByte, markov } = await score(model, text, flags.seed);
     say(
-      `held out: ${heldOutBitsPerByte.toFixed(3)} bits/byte; Markov ${ORDERS.map((order, i) => `${order}: ${markov[i]!.toFixed(2)}`).join(', ')}`,
+      `held out: ${heldOutBitsPerByte.toFixed(3)} bits/byte; Markov ${markov.map((bits, i) => `${i + 1}: ${bits.toFixed(2)}`).join(', ')}`,
     );
     say('');
     const sample = await writeSample(model, flags);
@@ -68,6 +67,22 @@ export async function quickstart(flags: QuickstartFlags): Promise<void> {
       sample,
     };
     await writeFile('quickstart-result.json', `${JSON.stringify(result, null, 2)}\n`);
+    await writeReport('quickstart-report.html', {
+      title: 'SeqLoom quickstart',
+      metrics: steps,
+      evaluations: summary.evaluations,
+      markovBitsPerByte: markov,
+      heldOutBitsPerByte,
+      figures: {
+        backend,
+        kernels: result.kernels.join(', '),
+        parameters: result.parameters.toLocaleString('en'),
+        tokens: summary.tokens.toLocaleString('en'),
+        'tokens per second': result.tokensPerSecond.toLocaleString('en'),
+      },
+      samples: [sample],
+      details: { model: model.config, kernelRuns: result.kernelRuns },
+    });
     if (flags.json) process.stdout.write(`${JSON.stringify(result, null, 2)}\n`);
     say('\nwrote quickstart-result.json and quickstart-report.html');
     say(`write more: npm run -s seqloom -- generate --checkpoint ${FOLDER} --prompt "Call me"`);
@@ -88,23 +103,24 @@ async function score(model: HybridModel, text: string, seed: number): Promise<{ 
 }
 
 /** Writes 400 bytes as a stream to standard output. */
-async function writeSample(model: HybridModel, flags: QuickstartFlags): Promise<string> {
+async function writeSample(model: HybridModel, flags: QuickstartFlags): Promise<{ prompt: string; text: string }> {
+  const prompt = 'The whale ';
   let sample = '';
   const stream = generate(model, {
-    prompt: 'The whale ',
+    prompt,
     codec: new ByteTokeniser(),
     maxNewTokens: 400,
     temperature: 0.8,
     topP: 0.95,
     seed: flags.seed,
   });
-  if (!flags.json) process.stdout.write('The whale ');
+  if (!flags.json) process.stdout.write(prompt);
   for await (const { text } of stream) {
     sample += text;
     if (!flags.json) process.stdout.write(text);
   }
   if (!flags.json) process.stdout.write('\n');
-  return `The whale ${sample}`;
+  return { prompt, text: sample };
 }
 
 /** Joins the chapters of the book that comes as a development dependency. */
