@@ -4,6 +4,7 @@ import { afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { ByteTokeniser } from './data/byte-tokeniser.ts';
 import { memoryStore } from './data/memory-store.ts';
 import { WindowData } from './data/windows.ts';
+import type { TrainingData } from './data/windows.ts';
 import { evaluate } from './evaluate.ts';
 import type { TrainableModel } from './model.ts';
 import { plannedSteps } from './plan.ts';
@@ -85,8 +86,15 @@ describe('train', () => {
 
   it('overfits one batch', async () => {
     const batch = await data.nextBatch(2);
-    const one = { ...data, vocabSize: 256, bytesPerToken: 1, heldOutBytesPerToken: 1, position: data.position };
-    const same = { ...one, nextBatch: () => Promise.resolve(batch), seek: () => undefined, evaluation: data.evaluation.bind(data) };
+    const same: TrainingData = {
+      vocabSize: 256,
+      bytesPerToken: 1,
+      heldOutBytesPerToken: 1,
+      position: data.position,
+      nextBatch: () => Promise.resolve(batch),
+      seek: () => undefined,
+      evaluation: data.evaluation.bind(data),
+    };
     const { events } = await collect({
       data: same,
       steps: 250,

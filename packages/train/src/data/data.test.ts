@@ -47,7 +47,11 @@ describe('windows', () => {
   it('cover the training part once an epoch and never the held-out part', async () => {
     const store = await memoryStore(alphabet(1000), { tokeniser: new ByteTokeniser() });
     const starts: number[] = [];
-    const data = new WindowData({ ...store, read: (from, count) => (starts.push(from), store.read(from, count)) }, { length: 10, seed: 2 });
+    const read = (from: number, count: number): Promise<Int32Array> => {
+      starts.push(from);
+      return store.read(from, count);
+    };
+    const data = new WindowData({ ...store, read }, { length: 10, seed: 2 });
     const perEpoch: number[][] = [];
     while (data.position.epoch < 3) {
       starts.length = 0;
