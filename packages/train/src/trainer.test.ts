@@ -85,7 +85,7 @@ describe('train', () => {
   });
 
   it('overfits one batch', async () => {
-    const batch = await data.nextBatch(2);
+    const batch = await data.nextBatch(1);
     const same: TrainingData = {
       vocabSize: 256,
       bytesPerToken: 1,
@@ -97,13 +97,12 @@ describe('train', () => {
     };
     const { events } = await collect({
       data: same,
-      steps: 250,
+      steps: 200,
       evaluateEvery: null,
       schedule: { peak: 2e-2 },
       optimiser: { weightDecay: 0 },
     });
-    // text repeats itself, so a context of four letters leaves some windows undecided at their first letter
-    expect((events.at(-1) as StepMetrics).loss).toBeLessThan(0.05);
+    expect((events.at(-1) as StepMetrics).loss).toBeLessThan(0.01);
   });
 
   it('skips a step whose gradient is not finite, counts it, and goes on', async () => {
