@@ -194,6 +194,7 @@ const cases: [string, Law<MixerSubject>, MixerSubject, RegExp][] = [
   ['grows against its card', costLaw, subject(() => new CachesForConstantState(4)), /the card says constant-state/],
   ['weighs unused rows', unusedStateLaw, subject(() => new WeighsUnusedRows(4)), /junk in unused state rows/],
   ['aligns its cache left', paddingLaw, subject(() => new AlignsCacheLeft(4)), /state.tokens/],
+  ['has a pattern that its card lacks', causalityLaw, subject(() => new ToyMean(4, 'noncausal-self')), /is not on the card/],
   ['sees too little', causalityLaw, subject(() => new LooksBackOnly(4, 'noncausal-self')), /changes no output before it/],
 ];
 

@@ -28,6 +28,7 @@ export const causalityLaw: Law<MixerSubject> = {
       const input = randomInput(subject, mixer.dim, batch, length, 201);
       const { output } = await feedAll(mixer, [input]);
       const faults: (string | null)[] = [];
+      if (!subject.card.patterns.includes(mixer.pattern)) faults.push(`the pattern ${mixer.pattern} is not on the card`);
       const cross = mixer.pattern.endsWith('cross');
       for (const t of new Set([1, 4, Math.floor(length / 2), length - 1])) {
         const changed = (await feedAll(mixer, [{ ...input, x: disturb(input.x, t, 202 + t) }])).output;

@@ -25,7 +25,7 @@ mixerLaws({
 
 for (const pattern of ['noncausal-self', 'noncausal-cross', 'causal-cross'] as const) {
   mixerLaws({
-    card: { ...toyCard, id: 'toy-mean', decode: 'none' },
+    card: { ...toyCard, id: 'toy-mean', decode: 'none', patterns: [pattern] },
     name: `toy-mean, ${pattern}`,
     build: () => new ToyMean(4, pattern),
     ...(pattern.endsWith('cross') ? { context: { length: 5, dim: 4 } } : {}),
