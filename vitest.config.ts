@@ -34,7 +34,7 @@ const tiers: Record<string, TestProjectConfiguration> = {
     testTimeout: 300_000,
     hookTimeout: 120_000,
     fileParallelism: false,
-    env: { SEQLOOM_WEBGPU: '1', ...(vulkan ? { VK_ICD_FILENAMES: vulkan } : {}) },
+    env: { SEQLOOM_WEBGPU: 'only', ...(vulkan ? { VK_ICD_FILENAMES: vulkan } : {}) },
   }),
   // a real Chromium
   browser: tier('browser', files('.browser.test.ts'), { testTimeout: 300_000, hookTimeout: 300_000, fileParallelism: false }),

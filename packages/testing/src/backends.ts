@@ -6,7 +6,8 @@ import { beforeAll, describe, it } from 'vitest';
 export type TestedBackend = Extract<BackendName, 'cpu' | 'wasm' | 'webgpu'>;
 
 /**
- * Declares a suite once per backend: `cpu` and `wasm` always, `webgpu` when the environment variable SEQLOOM_WEBGPU is 1.
+ * Declares a suite once per backend: `cpu` and `wasm` always, `webgpu` when the environment variable SEQLOOM_WEBGPU is 1; when it is
+ * `only`, `webgpu` alone.
  *
  * Asked for, a WebGPU adapter that is missing is a failure; not asked for, the backend is reported as one skipped test.
  *
@@ -32,5 +33,7 @@ function declareOn(backend: TestedBackend, suite: (backend: TestedBackend) => vo
 
 /** Why a backend is not tested here, or null. */
 export function leftOut(backend: TestedBackend): string | null {
-  return backend === 'webgpu' && process.env.SEQLOOM_WEBGPU !== '1' ? 'SEQLOOM_WEBGPU is not 1' : null;
+  const asked = process.env.SEQLOOM_WEBGPU;
+  if (backend === 'webgpu') return asked === '1' || asked === 'only' ? null : 'SEQLOOM_WEBGPU is not 1';
+  return asked === 'only' ? 'this run is for webgpu alone' : null;
 }

@@ -69,11 +69,22 @@ async function loadWasm(options: BackendOptions): Promise<Verdict> {
   }
 }
 
+/** The device that runs the registered backend; a second one would compile every shader anew. */
+let webGpu: { device: GPUDevice; label: string; software: boolean } | undefined;
+
 async function loadWebGpu(options: BackendOptions, automatic: boolean): Promise<Verdict> {
   const remedy = inNode
     ? 'npm install webgpu @tensorflow/tfjs-backend-webgpu, and a Vulkan, Metal or D3D12 driver (for SwiftShader set VK_ICD_FILENAMES).'
     : 'Use a browser with WebGPU, on a page served over HTTPS or from localhost.';
+  const inSoftware = (label: string): Verdict => ({
+    ready: false,
+    reason: `only a software adapter (${label}), slower than WebAssembly`,
+    remedy,
+  });
   try {
+    if (webGpu && tf.findBackend('webgpu')) {
+      return automatic && webGpu.software ? inSoftware(webGpu.label) : { ready: true, reason: `WebGPU adapter ${webGpu.label}` };
+    }
     // without a graphics device Dawn would only find emulated adapters, and complain loudly on the way
     if (automatic && deviceIsAbsent()) return { ready: false, reason: 'this machine has no GPU device', remedy };
     const gpu = await findGpu();
@@ -84,7 +95,7 @@ async function loadWebGpu(options: BackendOptions, automatic: boolean): Promise<
     const label = [vendor, architecture, description].filter(Boolean).join(' ');
     // a GPU that is emulated on the CPU is slower than WebAssembly, so it is used only when asked for
     const software = adapter.info.isFallbackAdapter || /swiftshader|llvmpipe|lavapipe/i.test(label);
-    if (automatic && software) return { ready: false, reason: `only a software adapter (${label}), slower than WebAssembly`, remedy };
+    if (automatic && software) return inSoftware(label);
     const { WebGPUBackend } = await import('@tensorflow/tfjs-backend-webgpu');
     const features: GPUFeatureName[] = ['timestamp-query', 'bgra8unorm-storage', 'shader-f16', 'subgroups' as GPUFeatureName];
     const device = await adapter.requestDevice({
@@ -98,8 +109,13 @@ async function loadWebGpu(options: BackendOptions, automatic: boolean): Promise<
         maxComputeInvocationsPerWorkgroup: adapter.limits.maxComputeInvocationsPerWorkgroup,
       },
     });
-    if (tf.findBackend('webgpu')) tf.removeBackend('webgpu');
+    // tfjs-backend-webgpu registers a factory of its own, with a device that we would not know
+    if (tf.findBackendFactory('webgpu')) tf.removeBackend('webgpu');
     tf.registerBackend('webgpu', () => new WebGPUBackend(device, adapter.info), 3);
+    webGpu = { device, label, software };
+    void device.lost.then(() => {
+      if (webGpu?.device === device) webGpu = undefined;
+    });
     return { ready: true, reason: `WebGPU adapter ${label}` };
   } catch (error) {
     return { ready: false, reason: (error as Error).message, remedy };
