@@ -1,12 +1,16 @@
 import { existsSync, globSync, readFileSync, readdirSync } from 'node:fs';
-import { basename, dirname, join, relative, resolve } from 'node:path';
+import { basename, dirname, join, matchesGlob, relative, resolve } from 'node:path';
 import type { MechanismCard } from '@seqloom/core';
 import { describe, expect, test } from 'vitest';
 import { floors } from './floors.ts';
 import { mechanismFolders, packages, publicPackages, root, sources } from './workspace.ts';
 
 const specifiers = /(?:\bfrom|\bimport)\s*\(?\s*['"]([\w@./:-]+)['"]/g;
-const onlyInTests = /\.(test|bench)\.ts$/;
+// what a package does not build is for its tests
+const onlyInTests = ({ package: name, file }: { package: string; file: string }): boolean => {
+  const { exclude = [] } = JSON.parse(readFileSync(join(root, 'packages', name, 'tsconfig.json'), 'utf8')) as { exclude?: string[] };
+  return file.endsWith('.bench.ts') || exclude.some((pattern) => matchesGlob(file, pattern));
+};
 const floorOf = (name: string): number | undefined => floors[name];
 
 /** The modules that a source text imports, in their order. */
@@ -17,7 +21,7 @@ function importsOf(text: string): string[] {
 
 /** Says what is wrong with one import of a file, or nothing. */
 function importFault(from: { package: string; file: string }, specifier: string): string | undefined {
-  const isTest = onlyInTests.test(from.file);
+  const isTest = onlyInTests(from);
   if (specifier.startsWith('.')) {
     const target = relative(join('packages', from.package), resolve('/', 'packages', from.package, dirname(from.file), specifier).slice(1));
     return target.startsWith('..') ? 'leaves its package by a relative path' : undefined;
@@ -62,7 +66,7 @@ describe('imports only go down', () => {
     const faults = packages().flatMap(({ name, folder, manifest }) => {
       const declared = new Set([...Object.keys(manifest.dependencies ?? {}), ...Object.keys(manifest.peerDependencies ?? {})]);
       return sources({ name, folder, manifest })
-        .filter((file) => !onlyInTests.test(file))
+        .filter((file) => !onlyInTests({ package: name, file }))
         .flatMap((file) => importsOf(readFileSync(join(folder, file), 'utf8')).map((specifier) => ({ file, specifier })))
         .filter(({ specifier }) => !specifier.startsWith('.') && !specifier.startsWith('node:'))
         .map(({ file, specifier }) => ({
