@@ -23,7 +23,7 @@ function decode(inputs: OpTensors, options: Shape['options']): { output: tf.Tens
   const length = query.shape[1]!;
   const cut = (x: tf.Tensor, from: number, count: number): tf.Tensor => tf.slice(x, [0, from, 0, 0], [-1, count, -1, -1]);
   return tf.tidy(() => {
-    const position = tf.fill([key.shape[0]!], CACHED);
+    const position = tf.mul(tf.ones([key.shape[0]!]), CACHED);
     let cache = { key: cut(key, 0, CACHED), value: cut(value, 0, CACHED), position };
     const outputs: tf.Tensor[] = [];
     for (let from = 0; from < length;) {
