@@ -21,4 +21,33 @@ export interface KernelExports {
   attentionBackwardBytes(t: number, s: number, dim: number, valueDim: number): number;
   // prettier-ignore
   attentionBackward(batch: number, t: number, s: number, heads: number, groups: number, dim: number, valueDim: number, scale: number, query: number, key: number, value: number, queryPositions: number, keyPositions: number, bias: number, biasBatch: number, biasHead: number, sinkLogits: number, slopes: number, output: number, lse: number, dOutput: number, dLse: number, gQuery: number, gKey: number, gValue: number, gBias: number, gSinks: number, gSlopes: number, scratch: number): void;
+  // prettier-ignore
+  rmsForward(rows: number, groups: number, width: number, x: number, weight: number, gate: number, out: number, epsilon: number, kind: number, normFirst: boolean): void;
+  // prettier-ignore
+  rmsBackward(rows: number, groups: number, width: number, x: number, weight: number, gate: number, dOut: number, gX: number, gWeight: number, gGate: number, epsilon: number, kind: number, normFirst: boolean): void;
+  convolutionBytes(channels: number, count: number): number;
+  // prettier-ignore
+  convolutionForward(batch: number, time: number, channels: number, count: number, silu: boolean, input: number, weight: number, bias: number, state: number, lengths: number, whole: boolean, out: number, final: number, scratch: number): void;
+  // prettier-ignore
+  convolutionBackward(batch: number, time: number, channels: number, count: number, silu: boolean, input: number, weight: number, bias: number, state: number, lengths: number, whole: boolean, dOut: number, dFinal: number, gInput: number, gWeight: number, gBias: number, gState: number, scratch: number): void;
+  // prettier-ignore
+  rotary(batch: number, time: number, heads: number, width: number, pairs: number, interleaved: boolean, sign: number, input: number, cos: number, sin: number, angleBatch: number, out: number): void;
+  // prettier-ignore
+  crossEntropyForward(rows: number, count: number, logits: number, labels: number, smoothing: number, zLoss: number, cap: number, loss: number, lse: number, line: number): void;
+  // prettier-ignore
+  crossEntropyBackward(rows: number, count: number, logits: number, labels: number, smoothing: number, zLoss: number, cap: number, lse: number, dLoss: number, dLse: number, out: number, line: number): void;
+  // prettier-ignore
+  gatherRows(count: number, width: number, table: number, indices: number, out: number): void;
+  // prettier-ignore
+  scatterAddRows(count: number, width: number, rows: number, indices: number, table: number): void;
+  // prettier-ignore
+  adamStep(count: number, parameter: number, gradient: number, first: number, second: number, toParameter: number, toFirst: number, toSecond: number, gradientScale: number, oneMinusBeta1: number, oneMinusBeta2: number, rate: number, epsilon: number, kept: number): void;
+  // prettier-ignore
+  scanForward(batch: number, time: number, channels: number, reverse: boolean, decay: number, input: number, state: number, hidden: number, final: number): void;
+  // prettier-ignore
+  scanBackward(batch: number, time: number, channels: number, reverse: boolean, decay: number, state: number, hidden: number, dHidden: number, dFinal: number, gDecay: number, gInput: number, gState: number): void;
+  // prettier-ignore
+  complexScanForward(batch: number, time: number, channels: number, reverse: boolean, ar: number, ai: number, br: number, bi: number, sr: number, si: number, hr: number, hi: number, fr: number, fi: number): void;
+  // prettier-ignore
+  complexScanBackward(batch: number, time: number, channels: number, reverse: boolean, ar: number, ai: number, sr: number, si: number, hr: number, hi: number, dhr: number, dhi: number, dfr: number, dfi: number, gar: number, gai: number, gbr: number, gbi: number, gsr: number, gsi: number): void;
 }

@@ -43,6 +43,11 @@ export class Heap {
     return tensor ? this.backend.dataIdMap.get(tensor.dataId).memoryOffset : 0;
   }
 
+  /** Addresses of several tensors. */
+  pointers<const T extends readonly MaybeTensor[]>(...tensors: T): { -readonly [K in keyof T]: number } {
+    return tensors.map((tensor) => this.pointer(tensor)) as { -readonly [K in keyof T]: number };
+  }
+
   /** A new tensor on the heap, its contents not set. */
   output(shape: readonly number[], dtype: 'float32' | 'int32' = 'float32'): tf.TensorInfo {
     const output = this.backend.makeOutput([...shape], dtype);

@@ -1,9 +1,28 @@
 import { fail } from '@seqloom/core';
 import { implementLinearAttention } from './linear-attention.ts';
+import { implementSoftmaxAttention } from './softmax-attention.ts';
+import { implementRmsNorm } from './rms-norm.ts';
+import { implementCausalConv1d } from './causal-conv1d.ts';
+import { implementRotary } from './rotary.ts';
+import { implementSoftmaxCrossEntropy } from './softmax-cross-entropy.ts';
+import { implementRows } from './rows.ts';
+import { implementAdamWStep } from './adamw-step.ts';
+import { implementLinearScan } from './linear-scan.ts';
 import { bestBuild, compileBuild, heapFinder, supportsBuild } from './load.ts';
 import type { Build } from './load.ts';
-import { implementSoftmaxAttention } from './softmax-attention.ts';
 import { replaceTfjsKernels } from './tfjs-kernels.ts';
+
+const implementations = [
+  implementLinearAttention,
+  implementSoftmaxAttention,
+  implementRmsNorm,
+  implementCausalConv1d,
+  implementRotary,
+  implementSoftmaxCrossEntropy,
+  implementRows,
+  implementAdamWStep,
+  implementLinearScan,
+];
 
 /** Kernels in use: their label, as `explain()` shows it, and the way back. */
 export interface WasmKernels {
@@ -35,7 +54,7 @@ export async function useWasmKernels(options: { readonly build?: Build } = {}): 
   }
   const label = `kernels-wasm (${build})`;
   const findHeap = heapFinder(await compileBuild(build));
-  const undo = [replaceTfjsKernels(findHeap), implementLinearAttention(findHeap, label), implementSoftmaxAttention(findHeap, label)];
+  const undo = [replaceTfjsKernels(findHeap), ...implementations.map((implement) => implement(findHeap, label))];
   return {
     label,
     undo: () => undo.splice(0).forEach((step) => step()),

@@ -1,4 +1,4 @@
-import { exp4, expNegative4, fma, laneMax, laneSum, loadSome, splat, storeSome } from './lanes';
+import { expNegative4, fma, laneMax, laneSum, loadSome, splat, storeSome, tanh4 } from './lanes';
 import { dot, packRows } from './gemm';
 
 // what forward and backward of softmax attention have in common: visibility, bias, soft cap of one tile of scores
@@ -89,20 +89,6 @@ function visible4(q: v128, k: v128): v128 {
   }
   seen = v128.or(seen, f32x4.lt(k, splat(prefix)));
   return v128.and(seen, f32x4.ge(k, splat(0)));
-}
-
-/** tanh of four lanes: odd series near 0, where 1 - 2 / (e^2x + 1) would lose digits. */
-// @ts-ignore: decorator
-@inline
-function tanh4(x: v128): v128 {
-  const square = f32x4.mul(x, x);
-  let series = fma(square, splat(2.1869488e-2), splat(-5.3968254e-2));
-  series = fma(series, square, splat(0.13333333));
-  series = fma(series, square, splat(-0.33333333));
-  series = fma(f32x4.mul(series, square), x, x);
-  const one = splat(1);
-  const far = f32x4.sub(one, f32x4.div(splat(2), f32x4.add(exp4(f32x4.add(x, x)), one)));
-  return v128.bitselect(series, far, f32x4.lt(f32x4.abs(x), splat(0.3)));
 }
 
 /** c tanh(s / c) over a tile, in place. */

@@ -36,3 +36,19 @@ export {
 } from './attention-tiles';
 export { attentionForward, attentionForwardBytes } from './attention-forward';
 export { addBiasGradient, attentionBackward, attentionBackwardBytes, capBackward, clear, softmaxBackward } from './attention-backward';
+export { rmsBackward, rmsForward } from './norm';
+export { addRow, convolutionBackward, convolutionBytes, convolutionForward } from './convolution';
+export { rotary } from './rotary';
+export { crossEntropyBackward, crossEntropyForward, raise, sumExponentials } from './cross-entropy';
+export { gatherRows, scatterAddRows } from './rows';
+export { adamStep } from './optimiser';
+export {
+  complexScanBackward,
+  complexScanForward,
+  complexScanRow,
+  complexScanRowBackward,
+  scanBackward,
+  scanForward,
+  scanRow,
+  scanRowBackward,
+} from './scan';

@@ -129,3 +129,32 @@ export function storeSome(p: usize, x: v128, count: i32): void {
   if (count > 1) v128.store_lane<f32>(p, x, 1, 4);
   if (count > 2) v128.store_lane<f32>(p, x, 2, 8);
 }
+
+/** Four floats at p, or the `left` that there are, zeros above. */
+// @ts-ignore: decorator
+@inline
+export function take4(p: usize, left: i32): v128 {
+  return left >= 4 ? v128.load(p) : loadSome(p, left);
+}
+
+/** Writes four floats at p, or the `left` that there is room for. */
+// @ts-ignore: decorator
+@inline
+export function put4(p: usize, x: v128, left: i32): void {
+  if (left >= 4) v128.store(p, x);
+  else storeSome(p, x, left);
+}
+
+/** tanh of four lanes: odd series near 0, where 1 - 2 / (e^2x + 1) would lose digits. */
+// @ts-ignore: decorator
+@inline
+export function tanh4(x: v128): v128 {
+  const square = f32x4.mul(x, x);
+  let series = fma(square, splat(2.1869488e-2), splat(-5.3968254e-2));
+  series = fma(series, square, splat(0.13333333));
+  series = fma(series, square, splat(-0.33333333));
+  series = fma(f32x4.mul(series, square), x, x);
+  const one = splat(1);
+  const far = f32x4.sub(one, f32x4.div(splat(2), f32x4.add(exp4(f32x4.add(x, x)), one)));
+  return v128.bitselect(series, far, f32x4.lt(f32x4.abs(x), splat(0.3)));
+}
