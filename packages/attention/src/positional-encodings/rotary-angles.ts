@@ -37,8 +37,7 @@ export function rotaryAngles(positions: Positions, { frequencies, magnitude }: R
     const coarse = tf.floor(tf.div(position, 1024));
     const fine = tf.sub(position, tf.mul(coarse, 1024));
     const turns = tf.add(reducedTurns(coarse, frequencies, 1024), reducedTurns(fine, frequencies, 1));
-    const angle = tf.mul(turns, 2 * Math.PI); // [B, T, R / 2]
-    const [cos, sin] = [tf.cos(angle), tf.sin(angle)];
+    const { cos, sin } = circlePoint(turns); // [B, T, R / 2]
     return magnitude === 1 ? { cos, sin } : { cos: tf.mul(cos, magnitude), sin: tf.mul(sin, magnitude) };
   });
 }
@@ -54,4 +53,22 @@ function reducedTurns(count: tf.Tensor, frequencies: Float64Array, unit: number)
   const low = perCount.map((turns, r) => turns - high[r]!);
   const product = tf.mul(count, tf.tensor1d(Float32Array.from(high)));
   return tf.add(tf.sub(product, tf.floor(product)), tf.mul(count, tf.tensor1d(Float32Array.from(low))));
+}
+
+/**
+ * Cosine and sine of 2 pi times the turns, good to 2e-7: WebGPU's own are only promised to 2^-11.
+ *
+ * Power series of the half angle, which lies in [-pi / 2, pi / 2], then cos 2y = 1 - 2 sin^2 y and sin 2y = 2 sin y cos y.
+ */
+function circlePoint(turns: tf.Tensor): RotaryAngles {
+  const half = tf.mul(tf.sub(turns, tf.floor(tf.add(turns, 0.5))), Math.PI);
+  const square = tf.mul(half, half);
+  // 1 - y^2 / (a (a + 1)) (1 - y^2 / ((a + 2) (a + 3)) (...)), innermost first
+  const series = (first: number): tf.Tensor => {
+    let sum: tf.Tensor = tf.onesLike(square);
+    for (let a = first + 12; a >= first; a -= 2) sum = tf.sub(1, tf.mul(tf.div(square, a * (a + 1)), sum));
+    return sum;
+  };
+  const [sine, cosine] = [tf.mul(half, series(2)), series(1)];
+  return { cos: tf.sub(1, tf.mul(2, tf.mul(sine, sine))), sin: tf.mul(2, tf.mul(sine, cosine)) };
 }
