@@ -17,6 +17,6 @@ export type { ParameterGroup } from './optimiser/groups.ts';
 export { checkSchedule, learningRateAt } from './schedule.ts';
 export type { ScheduleOptions } from './schedule.ts';
 export { train } from './trainer.ts';
-export type { MetricsSink, StepMetrics, TrainEvent, TrainOptions, TrainSummary } from './trainer.ts';
+export type { MetricsSink, StepMetrics, TrainEvent, TrainOptions, TrainSummary } from './train-options.ts';
 export { reportHtml } from './report/html.ts';
 export type { PlotLibrary, ReportContent } from './report/html.ts';

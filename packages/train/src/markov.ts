@@ -6,9 +6,9 @@ import type { TokenStore } from './data/token-store.ts';
 export interface MarkovOptions {
   /** longest context in bytes, 1 to 5, default 5 */
   readonly order?: number;
-  /** training bytes that are counted, the last ones before the held-out part, default 16 MiB; bounds memory */
+  /** training bytes that are counted, the last ones before the held-out part, default 4 MiB; bounds memory and time */
   readonly maxTrainBytes?: number;
-  /** held-out bytes that are scored, the first ones, default 4 MiB */
+  /** held-out bytes that are scored, the first ones, default 1 MiB */
   readonly maxHeldOutBytes?: number;
 }
 
@@ -27,7 +27,7 @@ const BLOCK = 65_536;
  * Source: Witten and Bell 1991, "The zero-frequency problem".
  */
 export async function markovBitsPerByte(store: TokenStore, options: MarkovOptions = {}): Promise<number[]> {
-  const { order = 5, maxTrainBytes = 2 ** 24, maxHeldOutBytes = 2 ** 22 } = options;
+  const { order = 5, maxTrainBytes = 2 ** 22, maxHeldOutBytes = 2 ** 20 } = options;
   if (store.vocabSize !== 256) {
     const remedy = 'Open the same text with openByteFile.';
     fail({ mechanism: 'markov', argument: 'store', wanted: 'a store of bytes', given: `${store.vocabSize} ids`, remedy });

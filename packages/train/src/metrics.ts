@@ -4,7 +4,8 @@ import { mkdir, open, rename, rm } from 'node:fs/promises';
 import type { FileHandle } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { createInterface } from 'node:readline';
-import type { MetricsSink, StepMetrics } from './trainer.ts';
+import { onDisk } from './disk.ts';
+import type { MetricsSink, StepMetrics } from './train-options.ts';
 
 /**
  * Metrics as JSON lines in a file, one line a step.
@@ -15,24 +16,25 @@ import type { MetricsSink, StepMetrics } from './trainer.ts';
  */
 export function metricsFile(path: string): MetricsSink {
   let handle: FileHandle | null = null;
+  const begin = async (step: number): Promise<void> => {
+    await mkdir(dirname(path), { recursive: true });
+    const temporary = `${path}.${randomUUID()}.tmp`;
+    const kept = await open(temporary, 'wx');
+    try {
+      if (step > 0) for await (const line of readMetrics(path)) if (line.step <= step) await kept.write(`${JSON.stringify(line)}\n`);
+      await kept.close();
+      await rename(temporary, path);
+    } catch (error) {
+      await kept.close().catch(() => undefined);
+      await rm(temporary, { force: true });
+      throw error;
+    }
+    handle = await open(path, 'a');
+  };
   return {
-    async start(step) {
-      await mkdir(dirname(path), { recursive: true });
-      const temporary = `${path}.${randomUUID()}.tmp`;
-      const kept = await open(temporary, 'wx');
-      try {
-        if (step > 0) for await (const line of readMetrics(path)) if (line.step <= step) await kept.write(`${JSON.stringify(line)}\n`);
-        await kept.close();
-        await rename(temporary, path);
-      } catch (error) {
-        await kept.close().catch(() => undefined);
-        await rm(temporary, { force: true });
-        throw error;
-      }
-      handle = await open(path, 'a');
-    },
+    start: (step) => onDisk('metrics', path, begin(step)),
     async write(metrics) {
-      await handle?.write(`${JSON.stringify(metrics)}\n`);
+      if (handle) await onDisk('metrics', path, handle.write(`${JSON.stringify(metrics)}\n`));
     },
     async close() {
       await handle?.close();

@@ -7,10 +7,10 @@ import { WindowData } from './data/windows.ts';
 import type { TrainingData } from './data/windows.ts';
 import { evaluate } from './evaluate.ts';
 import type { TrainableModel } from './model.ts';
-import { plannedSteps } from './plan.ts';
+import { Pace } from './pace.ts';
 import { ToyModel } from './toy-model.ts';
 import { train } from './trainer.ts';
-import type { StepMetrics, TrainEvent, TrainOptions, TrainSummary } from './trainer.ts';
+import type { StepMetrics, TrainEvent, TrainOptions, TrainSummary } from './train-options.ts';
 
 const text = 'the quick brown fox jumps over the lazy dog. '.repeat(60);
 let data: WindowData;
@@ -167,10 +167,26 @@ describe('train', () => {
     expect(steps.at(-1)!.secondsLeft).toBe(0);
   });
 
-  it('plans from the usual step, not from a compilation', () => {
-    const pace = { evaluationSeconds: 1, checkpointSeconds: 0.5, used: 10, allowed: 110, done: 20, evaluationsLeft: 4, checkpointsLeft: 2 };
-    expect(plannedSteps({ ...pace, stepSeconds: [0.5, 0.5, 9, 0.5] })).toBe(20 + Math.floor((98 - 5) / 0.5));
-    expect(plannedSteps({ ...pace, stepSeconds: [500] })).toBe(21);
+  it('plans from the usual step, not from a compilation, and mends the plan at the quarters alone', () => {
+    const pace = new Pace(110);
+    for (const seconds of [30, 0.5, 0.5]) pace.add(seconds);
+    expect(pace.isDue({ step: 3, total: null }, 40)).toBe(false);
+    for (const seconds of [9, 0.5]) pace.add(seconds);
+    expect(pace.isDue({ step: 5, total: null }, 4)).toBe(false);
+    expect(pace.isDue({ step: 5, total: null }, 40)).toBe(true);
+    pace.evaluationSeconds = 1;
+    pace.checkpointSeconds = 0.5;
+    const total = pace.plan({ step: 20, total: null }, 10, { evaluationsLeft: 4, checkpointsLeft: 2 });
+    expect(total).toBe(20 + Math.floor((98 - 5) / 0.5));
+    expect(pace.secondsLeft({ step: 20, total })).toBe(93);
+    const due: number[] = [];
+    for (let step = 21; step <= 100; step++) {
+      if (!pace.isDue({ step, total: 100 }, 50)) continue;
+      due.push(step);
+      pace.plan({ step, total: 100 }, 50, { evaluationsLeft: 0, checkpointsLeft: 0 });
+    }
+    expect(due).toEqual([25, 50, 75]);
+    expect(pace.plan({ step: 7, total: 100 }, 500, { evaluationsLeft: 0, checkpointsLeft: 0 })).toBe(8);
   });
 
   it.each([

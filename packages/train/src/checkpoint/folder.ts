@@ -1,10 +1,11 @@
 import { createHash, randomUUID } from 'node:crypto';
-import { mkdir, open, readdir, readFile, rename, rm } from 'node:fs/promises';
+import { mkdir, readdir, readFile, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import * as tf from '@tensorflow/tfjs-core';
 import { fail, readSafetensors, writeSafetensors } from '@seqloom/core';
 import type { StateDict } from '@seqloom/core';
 import { canonicalJson } from '../data/fingerprint.ts';
+import { onDisk, replaceFile, syncFolder, writeSynced } from '../disk.ts';
 import type { Checkpoint, CheckpointStore, RunState } from './record.ts';
 
 const FORMAT = 1;
@@ -41,7 +42,7 @@ export function folderCheckpoints(folder: string, options: { readonly keep?: num
     const remedy = 'Keep at least the newest one.';
     fail({ mechanism: 'checkpoint', argument: 'keep', wanted: 'a whole number from 1', given: String(keep), remedy });
   }
-  return { load: () => loadNewest(folder), save: (checkpoint) => onDisk(folder, save(folder, checkpoint, keep)) };
+  return { load: () => loadNewest(folder), save: (checkpoint) => onDisk('checkpoint', folder, save(folder, checkpoint, keep)) };
 }
 
 /**
@@ -104,12 +105,9 @@ async function save(folder: string, checkpoint: Checkpoint, keep: number): Promi
     await syncFolder(temporary);
     await rename(temporary, join(folder, name));
     await syncFolder(folder);
-    const pointer = join(folder, `.${POINTER}.${randomUUID()}.tmp`);
     try {
-      await writeSynced(pointer, `${JSON.stringify({ checkpoint: name })}\n`);
-      await rename(pointer, join(folder, POINTER));
+      await replaceFile(join(folder, POINTER), `${JSON.stringify({ checkpoint: name })}\n`);
     } catch (error) {
-      await rm(pointer, { force: true });
       await rm(join(folder, name), { recursive: true, force: true });
       throw error;
     }
@@ -125,7 +123,7 @@ async function save(folder: string, checkpoint: Checkpoint, keep: number): Promi
 async function tidyUp(folder: string, newest: string, keep: number): Promise<void> {
   const names = await readdir(folder);
   const older = checkpointNames(names).filter((name) => name !== newest);
-  const stale = names.filter((name) => /^\.(step-|latest\.json\.).*\.tmp$/.test(name));
+  const stale = names.filter((name) => /^(\.step-|latest\.json\.).*\.tmp$/.test(name));
   for (const name of [...older.slice(0, Math.max(0, older.length - (keep - 1))), ...stale]) {
     await rm(join(folder, name), { recursive: true, force: true });
   }
@@ -191,51 +189,6 @@ function damaged(folder: string, name: string, wanted: string, given: string): n
     given,
     remedy: `Name an earlier checkpoint in ${POINTER}, or start anew in another folder.`,
   });
-}
-
-async function writeSynced(path: string, content: string | Uint8Array): Promise<void> {
-  const handle = await open(path, 'wx');
-  try {
-    await handle.writeFile(content);
-    await handle.sync();
-  } finally {
-    await handle.close();
-  }
-}
-
-// makes renames outlive a power cut; some systems cannot sync a folder
-async function syncFolder(folder: string): Promise<void> {
-  try {
-    const handle = await open(folder, 'r');
-    try {
-      await handle.sync();
-    } finally {
-      await handle.close();
-    }
-  } catch (error) {
-    if (!['EPERM', 'EISDIR', 'EINVAL', 'EACCES'].includes((error as NodeJS.ErrnoException).code ?? '')) throw error;
-  }
-}
-
-const REMEDIES: Readonly<Record<string, string>> = {
-  ENOSPC: 'Free space on the disk and resume: the last checkpoint is as it was.',
-  EDQUOT: 'Free space in the quota and resume: the last checkpoint is as it was.',
-  EACCES: 'Check the permissions of the folder.',
-  EPERM: 'Check the permissions of the folder.',
-  EROFS: 'Choose a folder that can be written.',
-  ENOTDIR: 'Choose a folder, not a file.',
-  EEXIST: 'Choose a folder, not a file.',
-};
-
-async function onDisk(folder: string, work: Promise<void>): Promise<void> {
-  try {
-    await work;
-  } catch (cause) {
-    const { code, message } = cause as NodeJS.ErrnoException;
-    if (code === undefined) throw cause;
-    const remedy = REMEDIES[code] ?? 'See the cause.';
-    fail({ mechanism: 'checkpoint', argument: folder, wanted: 'a folder that can be written', given: message, remedy, cause });
-  }
 }
 
 function sha256(content: string | Uint8Array): string {

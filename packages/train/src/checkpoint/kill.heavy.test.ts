@@ -6,7 +6,7 @@ import { fileURLToPath } from 'node:url';
 import { Random } from '@seqloom/core';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { readMetrics } from '../metrics.ts';
-import type { StepMetrics } from '../trainer.ts';
+import type { StepMetrics } from '../train-options.ts';
 
 const STEPS = 240;
 const script = fileURLToPath(new URL('kill-child.ts', import.meta.url));

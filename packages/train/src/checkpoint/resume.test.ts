@@ -12,7 +12,7 @@ import { WindowData } from '../data/windows.ts';
 import { metricsFile, readMetrics } from '../metrics.ts';
 import { ToyModel } from '../toy-model.ts';
 import { train } from '../trainer.ts';
-import type { TrainEvent, TrainOptions, TrainSummary } from '../trainer.ts';
+import type { TrainEvent, TrainOptions, TrainSummary } from '../train-options.ts';
 import { folderCheckpoints } from './folder.ts';
 
 const disk = vi.hoisted(() => ({ bytesLeft: Infinity }));
@@ -29,7 +29,7 @@ vi.mock('node:fs/promises', async (original) => {
         const bytes = Buffer.from(content as Uint8Array);
         await write(bytes.subarray(0, Math.max(0, Math.min(bytes.length, disk.bytesLeft))));
         disk.bytesLeft -= bytes.length;
-        if (disk.bytesLeft < 0) throw Object.assign(new Error('ENOSPC: no space left on device, write'), { code: 'ENOSPC' });
+        if (disk.bytesLeft < 0) throw Object.assign(new Error('ENOSPC: no space left on device, write'), { code: 'ENOSPC', syscall: 'write' });
       };
       return handle;
     },

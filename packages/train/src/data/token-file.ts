@@ -4,6 +4,7 @@ import type { FileHandle } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fail } from '@seqloom/core';
 import { breathe } from '../breathe.ts';
+import { onDisk } from '../disk.ts';
 import type { Tokeniser } from './byte-tokeniser.ts';
 import { fingerprint } from './fingerprint.ts';
 import { textChunks } from './text-chunks.ts';
@@ -51,7 +52,7 @@ export async function openTokenFile(path: string, options: TokenFileOptions): Pr
     // samples do not see every edit, the time of change does
     const key = await fingerprint(`${identity}:${(await text.handle.stat()).mtimeMs}`);
     const file = join(cache, `${key}.tokens`);
-    await onDisk(file, mkdir(cache, { recursive: true }));
+    await onDisk('data', file, mkdir(cache, { recursive: true }));
     const there = await stat(file).then(
       () => true,
       () => false,
@@ -66,7 +67,7 @@ export async function openTokenFile(path: string, options: TokenFileOptions): Pr
 async function build(file: string, text: TextFile, train: number, tokeniser: Tokeniser, identity: string): Promise<void> {
   const bytesPerId = tokeniser.vocabSize <= 65_536 ? 2 : 4;
   const temporary = `${file}.${randomUUID()}.tmp`;
-  const handle = await onDisk(file, open(temporary, 'wx'));
+  const handle = await onDisk('data', file, open(temporary, 'wx'));
   try {
     let at = HEADER;
     const counts: number[] = [];
@@ -78,7 +79,7 @@ async function build(file: string, text: TextFile, train: number, tokeniser: Tok
       for await (const chunk of textChunks(text.handle, text.path, from, to)) {
         const ids = tokeniser.encode(chunk);
         const packed = bytesPerId === 2 ? Uint16Array.from(ids) : Uint32Array.from(ids);
-        await onDisk(file, writeAll(handle, new Uint8Array(packed.buffer), at));
+        await onDisk('data', file, writeAll(handle, new Uint8Array(packed.buffer), at));
         at += packed.byteLength;
         count += ids.length;
         await breathe();
@@ -94,10 +95,10 @@ async function build(file: string, text: TextFile, train: number, tokeniser: Tok
       bytesPerId,
       fingerprint: identity,
     };
-    await onDisk(file, writeAll(handle, new TextEncoder().encode(JSON.stringify(header).padEnd(HEADER)), 0));
-    await onDisk(file, handle.sync());
+    await onDisk('data', file, writeAll(handle, new TextEncoder().encode(JSON.stringify(header).padEnd(HEADER)), 0));
+    await onDisk('data', file, handle.sync());
     await handle.close();
-    await onDisk(file, rename(temporary, file));
+    await onDisk('data', file, rename(temporary, file));
   } catch (error) {
     await handle.close().catch(() => undefined);
     await rm(temporary, { force: true });
@@ -153,14 +154,4 @@ async function characterStart(text: TextFile, at: number): Promise<number> {
 async function writeAll(handle: FileHandle, bytes: Uint8Array, at: number): Promise<void> {
   let done = 0;
   while (done < bytes.length) done += (await handle.write(bytes, done, bytes.length - done, at + done)).bytesWritten;
-}
-
-async function onDisk<T>(file: string, work: Promise<T>): Promise<T> {
-  try {
-    return await work;
-  } catch (cause) {
-    const { code, message } = cause as NodeJS.ErrnoException;
-    const remedy = code === 'ENOSPC' ? 'Free space on the disk.' : 'Check the folder of the cache.';
-    return fail({ mechanism: 'data', argument: file, wanted: 'a file that can be written', given: message, remedy, cause });
-  }
 }

@@ -1,5 +1,5 @@
 import type { HistoryPoint } from '../checkpoint/record.ts';
-import type { StepMetrics } from '../trainer.ts';
+import type { StepMetrics } from '../train-options.ts';
 import { chartScript } from './charts.ts';
 import { thinSeries } from './series.ts';
 import { style } from './style.ts';

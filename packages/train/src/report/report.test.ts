@@ -2,7 +2,7 @@ import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import type { StepMetrics } from '../trainer.ts';
+import type { StepMetrics } from '../train-options.ts';
 import { reportHtml } from './html.ts';
 import { thinSeries } from './series.ts';
 import { writeReport } from './write.ts';

@@ -1,4 +1,4 @@
-import type { StepMetrics } from '../trainer.ts';
+import type { StepMetrics } from '../train-options.ts';
 
 /** Columns of a chart, thinned so that a long run stays a small file. */
 export interface Series {

@@ -1,7 +1,7 @@
-import { randomUUID } from 'node:crypto';
-import { mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { readFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
+import { onDisk, replaceFile } from '../disk.ts';
 import { reportHtml } from './html.ts';
 import type { PlotLibrary, ReportContent } from './html.ts';
 
@@ -12,15 +12,7 @@ import type { PlotLibrary, ReportContent } from './html.ts';
  */
 export async function writeReport(path: string, content: ReportContent): Promise<void> {
   const page = reportHtml(content, await plotLibrary());
-  await mkdir(dirname(path), { recursive: true });
-  const temporary = `${path}.${randomUUID()}.tmp`;
-  try {
-    await writeFile(temporary, page);
-    await rename(temporary, path);
-  } catch (error) {
-    await rm(temporary, { force: true });
-    throw error;
-  }
+  await onDisk('report', path, replaceFile(path, page));
 }
 
 async function plotLibrary(): Promise<PlotLibrary> {
