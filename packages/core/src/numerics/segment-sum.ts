@@ -38,8 +38,10 @@ export function segmentSum(values: tf.Tensor2D): tf.Tensor3D {
  */
 export function segmentSumGradient(gradient: tf.Tensor3D): tf.Tensor2D {
   return tf.tidy(() => {
-    const [count, size] = gradient.shape;
-    return tf.matMul(tf.reshape(gradient, [count, size * size]), selection(size), false, true);
+    const size = gradient.shape[1];
+    const given = tf.mul(gradient, triangleOfOnes(size, 'strictly-lower'));
+    const before = tf.cumsum(given, 2, true); // [M, i, l]: sum over j < l
+    return tf.sum(tf.mul(before, triangleOfOnes(size, 'lower')), 1);
   });
 }
 
