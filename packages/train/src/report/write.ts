@@ -16,7 +16,8 @@ export async function writeReport(path: string, content: ReportContent): Promise
 }
 
 async function plotLibrary(): Promise<PlotLibrary> {
-  const folder = join(dirname(createRequire(import.meta.url).resolve('uplot/package.json')), 'dist');
+  const require = createRequire(import.meta.url);
+  const folder = join(dirname(require.resolve('uplot/package.json')), 'dist');
   const [script, style] = await Promise.all(['uPlot.iife.min.js', 'uPlot.min.css'].map((name) => readFile(join(folder, name), 'utf8')));
   return { script: script!, style: style! };
 }
