@@ -1,0 +1,59 @@
+import type { SkippedPeer } from '../peers/load.ts';
+
+/** Numbers of one call by output name. */
+export type Outputs = Readonly<Record<string, ArrayLike<number>>>;
+
+/** One way to do the work of a case. */
+export interface Candidate {
+  /** `seqloom` for ours, `composed` for ours on tfjs ops alone, else the peer's name */
+  readonly name: string;
+  /** tfjs backend that has to be current, for candidates that run on tfjs */
+  readonly backend?: string;
+  /** what does the work, where the kernel report does not say it, e.g. an operator's name */
+  readonly implementation?: string;
+  /** one call; its results are freed */
+  run(): void | Promise<void>;
+  /** the results of one call */
+  outputs(): Outputs | Promise<Outputs>;
+  dispose?(): void;
+}
+
+/** Arithmetic and traffic of one call. */
+export interface Work {
+  /** floating-point operations that the method needs, a multiplication and an addition counting two */
+  readonly flops?: number;
+  /** bytes of all inputs and outputs, each once */
+  readonly bytes?: number;
+  readonly tokens?: number;
+}
+
+/** The candidates of a case with what their results are held to. */
+export interface Prepared {
+  readonly candidates: readonly Candidate[];
+  /** each says what is wrong with the outputs of a call, or null */
+  readonly checks: readonly ((outputs: Outputs) => string | null)[];
+  /** largest relative rms difference between two candidates; default 1e-4 */
+  readonly agreement?: number;
+  /** peers that sit this case out */
+  readonly skipped?: readonly SkippedPeer[];
+  /** facts that belong beside the times, by candidate name */
+  readonly facts?: Readonly<Record<string, Readonly<Record<string, number>>>>;
+  dispose?(): void;
+}
+
+/** One row group of a suite. */
+export interface Case {
+  readonly name: string;
+  /** the curve that this case is a point of */
+  readonly series?: string;
+  /** its place on the curve's axis */
+  readonly x?: number;
+  readonly work: Work;
+  /** makes inputs and candidates; called when the case's turn comes, so that only one case holds memory */
+  prepare(): Prepared | Promise<Prepared>;
+}
+
+/** The name of our own candidate, which ratios are taken to. */
+export const OURS = 'seqloom';
+/** The same ops on plain tfjs-wasm, kernels-wasm left out. */
+export const COMPOSED = 'composed';

@@ -1,0 +1,80 @@
+import type { Spread } from './statistics.ts';
+import { spreadOf } from './statistics.ts';
+
+/** Something to be timed. */
+export interface Timed {
+  readonly name: string;
+  run(): void | Promise<void>;
+  /** called before each turn, outside the time */
+  enter?(): Promise<void>;
+}
+
+/** How long to time. */
+export interface TimingSettings {
+  /** samples of each candidate */
+  readonly samples: number;
+  /** least milliseconds of one sample: short calls are repeated */
+  readonly sampleMs: number;
+  /** milliseconds of warm-up per candidate */
+  readonly warmMs: number;
+  /** milliseconds after which a candidate takes no more samples, three at least */
+  readonly budgetMs: number;
+}
+
+/** Milliseconds of one call, by the clock on the wall and in processor time of this process. */
+export interface Timing {
+  readonly wall: Spread;
+  readonly cpu: Spread;
+  /** calls in one sample */
+  readonly repeats: number;
+}
+
+const cpuMs = (): number => {
+  const { user, system } = process.cpuUsage();
+  return (user + system) / 1000;
+};
+
+async function repeat(timed: Timed, times: number): Promise<void> {
+  for (let call = 0; call < times; call++) {
+    const pending = timed.run();
+    if (pending) await pending;
+  }
+}
+
+/**
+ * Times candidates in turns: one sample each per round, the order turning by one from round to round, so that what the machine does
+ * besides falls on all alike.
+ *
+ * @returns times by name
+ */
+export async function interleave(candidates: readonly Timed[], settings: TimingSettings): Promise<Map<string, Timing>> {
+  const rows: { timed: Timed; repeats: number; wall: number[]; cpu: number[]; spent: number }[] = [];
+  for (const timed of candidates) {
+    await timed.enter?.();
+    let [calls, best] = [0, Infinity];
+    const begin = performance.now();
+    do {
+      const start = performance.now();
+      await repeat(timed, 1);
+      best = Math.min(best, performance.now() - start);
+      calls++;
+    } while (performance.now() - begin < settings.warmMs && calls < 10_000);
+    rows.push({ timed, repeats: Math.max(1, Math.ceil(settings.sampleMs / Math.max(best, 1e-4))), wall: [], cpu: [], spent: 0 });
+  }
+  for (let round = 0; round < settings.samples; round++) {
+    for (let turn = 0; turn < rows.length; turn++) {
+      const row = rows[(turn + round) % rows.length]!;
+      if (row.wall.length >= 3 && row.spent > settings.budgetMs) continue;
+      await row.timed.enter?.();
+      // between samples the collector has a chance, so that one candidate's garbage is not another's pause
+      globalThis.gc?.();
+      const [start, startCpu] = [performance.now(), cpuMs()];
+      await repeat(row.timed, row.repeats);
+      const [wall, cpu] = [performance.now() - start, cpuMs() - startCpu];
+      row.wall.push(wall / row.repeats);
+      row.cpu.push(cpu / row.repeats);
+      row.spent += wall;
+    }
+  }
+  return new Map(rows.map(({ timed, repeats, wall, cpu }) => [timed.name, { wall: spreadOf(wall), cpu: spreadOf(cpu), repeats }]));
+}

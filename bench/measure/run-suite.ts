@@ -1,0 +1,168 @@
+import * as tf from '@tensorflow/tfjs-core';
+import { resetKernelRuns } from '@seqloom/core';
+import type { PeerName, SkippedPeer } from '../peers/load.ts';
+import { loadPeers } from '../peers/load.ts';
+import type { Candidate, Case, Outputs } from './candidate.ts';
+import { OURS } from './candidate.ts';
+import { peakHeap } from './heap.ts';
+import { interleave } from './interleave.ts';
+import type { Timing, TimingSettings } from './interleave.ts';
+import { describeMachine, loadWarning } from './machine.ts';
+import { disagreement } from './parity.ts';
+import { measurePeak } from './peak.ts';
+import type { Peak } from './peak.ts';
+import type { CaseResult, Row, Suite, SuiteResult } from './suite.ts';
+import { implementationReport, startTfjs, useBackend } from './tfjs.ts';
+
+/** How a suite is run. */
+export interface RunOptions {
+  readonly quick: boolean;
+  /** part of the names of the cases to run; all when left out */
+  readonly only?: string | undefined;
+  readonly peers: readonly PeerName[];
+  /** which clock the medians, ratios and rates are taken from; processor time is steadier on a busy machine */
+  readonly clock: 'wall' | 'cpu';
+  readonly build?: 'simd' | 'relaxed' | undefined;
+  /** milliseconds of one call beyond which a peer is not timed */
+  readonly tooSlowMs: number;
+  readonly say: (line: string) => void;
+}
+
+const full: TimingSettings = { samples: 15, sampleMs: 20, warmMs: 300, budgetMs: 8000 };
+const quick: TimingSettings = { samples: 3, sampleMs: 2, warmMs: 10, budgetMs: 500 };
+
+/** Runs a suite: parity first, then times in turns. */
+export async function runSuite(suite: Suite, options: RunOptions): Promise<SuiteResult> {
+  const machine = describeMachine();
+  const warning = loadWarning(machine);
+  if (warning) options.say(`warning: ${warning}`);
+  const kernels = await startTfjs(options.build);
+  const peak = await measurePeak(options.quick ? 20 : 400);
+  const peers = await loadPeers(options.peers.filter((name) => suite.peers.includes(name)));
+  for (const { name, reason } of peers.skipped) options.say(`skipped ${name}: ${reasonOf(suite, name, reason)}`);
+  const timing = options.quick ? quick : full;
+  const cases: CaseResult[] = [];
+  for (const each of suite.cases({ quick: options.quick, peers })) {
+    if (options.only && !each.name.includes(options.only)) continue;
+    options.say(each.name);
+    const result = await runCase(each, kernels, peak, timing, options);
+    for (const { name, reason } of result.refused) options.say(`  not timed: ${name}: ${reason}`);
+    for (const row of result.rows) options.say(`  ${row.candidate}: ${row.ms.toPrecision(3)} ms (${row.implementation})`);
+    cases.push(result);
+  }
+  return {
+    suite: suite.name,
+    title: suite.title,
+    about: suite.about,
+    quick: options.quick,
+    clock: options.clock,
+    kernels,
+    machine,
+    warning,
+    peak,
+    timing,
+    peers: {
+      versions: { '@tensorflow/tfjs-backend-wasm': tf.version_core, ...peers.versions },
+      skipped: peers.skipped.map(({ name, reason }) => ({ name, reason: reasonOf(suite, name, reason) })),
+    },
+    cases,
+    // small sizes say nothing about floors
+    floors: options.quick ? [] : (suite.floors?.(cases) ?? []),
+    notes: suite.notes?.(cases) ?? [],
+  };
+}
+
+function reasonOf(suite: Suite, name: string, reason: string): string {
+  return suite.peers.some((peer) => peer === name) ? reason : 'has no operator for this suite';
+}
+
+async function runCase(each: Case, kernels: string, peak: Peak, timing: TimingSettings, options: RunOptions): Promise<CaseResult> {
+  const prepared = await each.prepare();
+  const refused: SkippedPeer[] = [...(prepared.skipped ?? [])];
+  const green: { candidate: Candidate; implementation: string }[] = [];
+  try {
+    // the first green result of each output is what later candidates are compared with
+    const standard = new Map<string, { name: string; values: ArrayLike<number> }>();
+    for (const candidate of prepared.candidates) {
+      const refuse = (reason: string): void => void refused.push({ name: candidate.name, reason });
+      try {
+        await enter(candidate);
+        resetKernelRuns();
+        const start = performance.now();
+        const outputs = await candidate.outputs();
+        const first = performance.now() - start;
+        const implementation = candidate.implementation ?? implementationReport();
+        const fault = faultOf(prepared.checks, outputs) ?? disagreement(outputs, standard, prepared.agreement ?? 1e-4);
+        if (!fault) {
+          for (const [name, values] of Object.entries(outputs))
+            if (!standard.has(name)) standard.set(name, { name: candidate.name, values });
+        }
+        if (fault) refuse(`parity is red: ${fault}`);
+        else if (first > options.tooSlowMs && candidate.name !== OURS)
+          refuse(`one call took ${(first / 1000).toFixed(1)} s, too long to be repeated`);
+        else green.push({ candidate, implementation: implementation || 'tfjs ops' });
+      } catch (error) {
+        refuse(`does not run: ${(error as Error).message.split('\n')[0]}`);
+      }
+    }
+    const times = await interleave(
+      green.map(({ candidate }) => ({ name: candidate.name, run: () => candidate.run(), enter: () => enter(candidate) })),
+      timing,
+    );
+    const rows: Row[] = [];
+    const ours = times.get(OURS)?.[options.clock].median;
+    for (const { candidate, implementation } of green) {
+      let peakHeapBytes: number | null = null;
+      if (candidate.backend) {
+        await enter(candidate);
+        peakHeapBytes = peakHeap(() => void candidate.run());
+      }
+      const facts = prepared.facts?.[candidate.name] ?? {};
+      rows.push({
+        ...figures(each, times.get(candidate.name)!, ours, kernels, peak, options),
+        candidate: candidate.name,
+        implementation,
+        peakHeapBytes,
+        facts,
+      });
+    }
+    return { name: each.name, series: each.series ?? null, x: each.x ?? null, work: each.work, rows, refused };
+  } finally {
+    prepared.candidates.forEach((candidate) => candidate.dispose?.());
+    prepared.dispose?.();
+  }
+}
+
+async function enter(candidate: Candidate): Promise<void> {
+  if (candidate.backend) await useBackend(candidate.backend);
+}
+
+function faultOf(checks: readonly ((outputs: Outputs) => string | null)[], outputs: Outputs): string | null {
+  for (const check of checks) {
+    const fault = check(outputs);
+    if (fault) return fault;
+  }
+  return null;
+}
+
+function figures(
+  { work }: Case,
+  time: Timing,
+  ours: number | undefined,
+  kernels: string,
+  peak: Peak,
+  { clock }: RunOptions,
+): Omit<Row, 'candidate' | 'implementation' | 'peakHeapBytes' | 'facts'> {
+  const ms = time[clock].median;
+  const ceiling = kernels.includes('relaxed') ? (peak.relaxed ?? peak.simd) : peak.simd;
+  const gflops = work.flops === undefined ? null : work.flops / ms / 1e6;
+  return {
+    ...time,
+    ms,
+    ratio: ours === undefined ? null : ms / ours,
+    gflops,
+    ofPeak: gflops === null ? null : gflops / ceiling,
+    gbPerSecond: work.bytes === undefined ? null : work.bytes / ms / 1e6,
+    tokensPerSecond: work.tokens === undefined ? null : (work.tokens / ms) * 1000,
+  };
+}

@@ -1,0 +1,106 @@
+import type { PeerName, Peers, SkippedPeer } from '../peers/load.ts';
+import type { Panel } from '../report/plot.ts';
+import type { Case, Work } from './candidate.ts';
+import type { TimingSettings } from './interleave.ts';
+import type { Machine } from './machine.ts';
+import type { Peak } from './peak.ts';
+import type { Spread } from './statistics.ts';
+
+/** What a suite's cases are made of. */
+export interface Bench {
+  /** small sizes, to see that everything works */
+  readonly quick: boolean;
+  readonly peers: Peers;
+}
+
+/** Figures of one candidate in one case. */
+export interface Row {
+  readonly candidate: string;
+  /** what really ran, from the kernel report */
+  readonly implementation: string;
+  /** milliseconds of one call on the wall clock, and in processor time */
+  readonly wall: Spread;
+  readonly cpu: Spread;
+  /** calls per sample */
+  readonly repeats: number;
+  /** median of the chosen clock, in milliseconds */
+  readonly ms: number;
+  /** this candidate's median over ours: above 1, ours is faster */
+  readonly ratio: number | null;
+  readonly gflops: number | null;
+  /** share of the FMA loop's peak of the build in use */
+  readonly ofPeak: number | null;
+  /** bytes of inputs and outputs over the time */
+  readonly gbPerSecond: number | null;
+  readonly tokensPerSecond: number | null;
+  /** bytes held at once on tfjs-wasm's heap during a call, outputs included */
+  readonly peakHeapBytes: number | null;
+  readonly facts: Readonly<Record<string, number>>;
+}
+
+/** One case, measured. */
+export interface CaseResult {
+  readonly name: string;
+  readonly series: string | null;
+  readonly x: number | null;
+  readonly work: Work;
+  readonly rows: readonly Row[];
+  /** candidates that were not timed: red parity, too slow, or unable */
+  readonly refused: readonly SkippedPeer[];
+}
+
+/** A floor and what was reached. */
+export interface Floor {
+  readonly what: string;
+  readonly wanted: string;
+  /** null when a peer is missing */
+  readonly measured: number | null;
+  readonly met: boolean | null;
+}
+
+/** Everything that one run found. */
+export interface SuiteResult {
+  readonly suite: string;
+  readonly title: string;
+  readonly about: string;
+  readonly quick: boolean;
+  readonly clock: 'wall' | 'cpu';
+  readonly kernels: string;
+  readonly machine: Machine;
+  readonly warning: string | null;
+  readonly peak: Peak;
+  readonly timing: TimingSettings;
+  readonly peers: { readonly versions: Readonly<Record<string, string>>; readonly skipped: readonly SkippedPeer[] };
+  readonly cases: readonly CaseResult[];
+  readonly floors: readonly Floor[];
+  readonly notes: readonly string[];
+}
+
+/** A benchmark suite: cases, and what is read from their results. */
+export interface Suite {
+  readonly name: string;
+  readonly title: string;
+  readonly about: string;
+  /** peers that have an operator for this; others are not installed for it */
+  readonly peers: readonly PeerName[];
+  cases(bench: Bench): readonly Case[];
+  floors?(results: readonly CaseResult[]): readonly Floor[];
+  notes?(results: readonly CaseResult[]): readonly string[];
+  panels?(results: readonly CaseResult[]): readonly Panel[];
+}
+
+/** A row of a case, when it was measured. */
+export function rowOf(results: readonly CaseResult[], name: string, candidate: string): Row | undefined {
+  return results.find((result) => result.name === name)?.rows.find((row) => row.candidate === candidate);
+}
+
+/** A floor on a figure that should be large (`at least`) or small (`at most`). */
+export function floor(what: string, bound: 'at least' | 'at most', limit: number, measured: number | null | undefined, unit = 'x'): Floor {
+  const value = measured ?? null;
+  return {
+    what,
+    wanted: `${bound} ${limit}${unit}`,
+    measured: value,
+    met: value === null ? null : bound === 'at least' ? value >= limit : value <= limit,
+  };
+}

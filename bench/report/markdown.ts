@@ -1,0 +1,91 @@
+import { loadWarning, machineLine } from '../measure/machine.ts';
+import { bytesText, digits } from '../measure/statistics.ts';
+import type { CaseResult, Row, SuiteResult } from '../measure/suite.ts';
+
+type Column = readonly [title: string, cell: (row: Row, result: CaseResult) => string | null];
+
+const percent = (share: number): string => `${Math.round(share * 100)} %`;
+
+const columns: readonly Column[] = [
+  ['case', (_row, { name }) => name],
+  ['candidate', ({ candidate }) => candidate],
+  ['what ran', ({ implementation }) => implementation],
+  ['median ms', ({ ms }) => digits(ms)],
+  ['min .. max', ({ wall }) => `${digits(wall.min)} .. ${digits(wall.max)}`],
+  ['time / ours', ({ ratio, candidate }) => (ratio === null || candidate === 'seqloom' ? null : `${digits(ratio)}x`)],
+  ['µs/token', ({ ms }, { work }) => (work.tokens ? digits((ms * 1000) / work.tokens) : null)],
+  ['tokens/s', ({ tokensPerSecond }) => (tokensPerSecond === null ? null : digits(tokensPerSecond))],
+  ['GFLOP/s', ({ gflops }) => (gflops === null ? null : digits(gflops))],
+  ['of peak', ({ ofPeak }) => (ofPeak === null ? null : percent(ofPeak))],
+  ['moved GB/s', ({ gbPerSecond }) => (gbPerSecond === null ? null : digits(gbPerSecond))],
+  ['peak heap', ({ peakHeapBytes }) => (peakHeapBytes === null ? null : bytesText(peakHeapBytes))],
+];
+
+function table(header: readonly string[], rows: readonly (readonly string[])[]): string[] {
+  const clean = (cell: string): string => cell.replaceAll('|', '\\|');
+  return [
+    `| ${header.join(' | ')} |`,
+    `| ${header.map(() => '---').join(' | ')} |`,
+    ...rows.map((row) => `| ${row.map(clean).join(' | ')} |`),
+  ];
+}
+
+function figureTable(results: readonly CaseResult[]): string[] {
+  const facts = [...new Set(results.flatMap(({ rows }) => rows.flatMap((row) => Object.keys(row.facts))))];
+  const all: readonly Column[] = [
+    ...columns,
+    ...facts.map((fact): Column => [fact, ({ facts: given }) => (given[fact] === undefined ? null : given[fact].toLocaleString('en'))]),
+  ];
+  const cells = results.flatMap((result) => result.rows.map((row) => all.map(([, cell]) => cell(row, result))));
+  // a column that says nothing is left out
+  const used = all.map((_, index) => cells.some((row) => row[index] !== null));
+  return table(
+    all.filter((_, index) => used[index]).map(([title]) => title),
+    cells.map((row) => row.filter((_, index) => used[index]).map((cell) => cell ?? '')),
+  );
+}
+
+/** A suite's results as a page of Markdown; `figure` is the picture's file name. */
+export function markdownReport(result: SuiteResult, figure: string | null): string {
+  const { peak, cases, floors, notes, peers, timing } = result;
+  const refused = cases.flatMap(({ name, refused: left }) => left.map((each) => `- ${name}: ${each.name}: ${each.reason}`));
+  const peaks = `${digits(peak.simd)} GFLOP/s with separate instructions${peak.relaxed === null ? '' : `, ${digits(peak.relaxed)} with fused ones`}`;
+  const versions = Object.entries(peers.versions).map(([name, version]) => `${name} ${version}`);
+  const lines = [
+    `# ${result.title}`,
+    '',
+    result.about,
+    '',
+    `- Command: \`npm run bench -- ${result.suite}${result.quick ? ' --quick' : ''}\``,
+    `- Machine: ${machineLine(result.machine)}`,
+    `- Kernels: ${result.kernels}; peers: ${versions.join(', ')}`,
+    `- Peak of a pure FMA loop on one core: ${peaks}`,
+    `- Medians of up to ${timing.samples} samples of at least ${timing.sampleMs} ms each, candidates in turns, ${result.clock === 'wall' ? 'wall clock' : 'processor time'}`,
+    ...peers.skipped.map(({ name, reason }) => `- Skipped ${name}: ${reason}`),
+    ...(loadWarning(result.machine) ? ['', `> ${loadWarning(result.machine)}`] : []),
+    ...(result.quick ? ['', '> A quick run with small sizes: it shows that everything works, its times say nothing.'] : []),
+    '',
+    ...figureTable(cases),
+    ...(floors.length > 0
+      ? [
+          '',
+          '## Floors',
+          '',
+          ...table(
+            ['what', 'wanted', 'measured', 'met'],
+            floors.map(({ what, wanted, measured, met }) => [
+              what,
+              wanted,
+              measured === null ? 'not measured' : digits(measured),
+              met === null ? '' : met ? 'yes' : 'no',
+            ]),
+          ),
+        ]
+      : []),
+    ...(notes.length > 0 ? ['', '## Notes', '', ...notes.map((note) => `- ${note}`)] : []),
+    ...(refused.length > 0 ? ['', '## Not timed', '', ...refused] : []),
+    ...(figure ? ['', `![${result.title}](${figure})`] : []),
+    '',
+  ];
+  return lines.join('\n');
+}

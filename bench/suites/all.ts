@@ -1,0 +1,12 @@
+import type { Suite } from '../measure/suite.ts';
+import { conv } from './conv.ts';
+import { crossover } from './crossover.ts';
+import { decode } from './decode.ts';
+import { linearAttention } from './linear-attention.ts';
+import { matmul } from './matmul.ts';
+import { scan } from './scan.ts';
+import { softmaxAttention } from './softmax-attention.ts';
+import { trainStep } from './train-step.ts';
+
+/** Every suite, in the order in which `all` runs them. */
+export const suites: readonly Suite[] = [matmul, linearAttention, softmaxAttention, scan, conv, trainStep, decode, crossover];

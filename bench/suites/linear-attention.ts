@@ -1,0 +1,219 @@
+import * as tf from '@tensorflow/tfjs-core';
+import { linearAttentionUpdate } from '@seqloom/core';
+import type { LinearAttentionInputs, LinearAttentionRule } from '@seqloom/core';
+import { naiveLinearAttention, weightedSum64 } from '../../packages/testing/src/oracle/index.ts';
+import type { Array64 } from '../../packages/testing/src/oracle/index.ts';
+import type { Candidate, Case, Prepared } from '../measure/candidate.ts';
+import { COMPOSED, OURS } from '../measure/candidate.ts';
+import { bytesOf, directionCheck, doubles, headOf, pickHead, uniform, unitRows } from '../measure/inputs.ts';
+import { equals } from '../measure/parity.ts';
+import type { Bench, CaseResult, Suite } from '../measure/suite.ts';
+import { floor, rowOf } from '../measure/suite.ts';
+import { gradientCall, ourCandidates, tensorsOf } from '../measure/tfjs.ts';
+import type { HostArray } from '../measure/tfjs.ts';
+
+type Decay = 'none' | 'head' | 'channel';
+
+interface Shape {
+  readonly rule: LinearAttentionRule;
+  readonly decay: Decay;
+  readonly length: number;
+  readonly heads: number;
+  readonly dim: number;
+}
+
+const variants: readonly (readonly [LinearAttentionRule, Decay])[] = [
+  ['linear', 'none'],
+  ['gated', 'head'],
+  ['gated', 'channel'],
+  ['delta', 'none'],
+  ['gated_delta', 'head'],
+  ['gated_delta', 'channel'],
+];
+
+const title = ({ rule, decay }: Pick<Shape, 'rule' | 'decay'>): string => (decay === 'none' ? rule : `${rule}, decay per ${decay}`);
+const forwardName = (shape: Shape): string => `${title(shape)}, forward, T = ${shape.length}`;
+const bothName = (shape: Shape): string => `${title(shape)}, forward + backward, T = ${shape.length}`;
+const at = (rule: LinearAttentionRule, decay: Decay, length: number): Shape => ({ rule, decay, length, heads: 8, dim: 64 });
+
+/** Inputs of a shape, one batch row; keys have unit length, so that delta rules stay bounded. */
+export function linearAttentionInputs({ rule, decay, length, heads, dim }: Shape): Record<string, HostArray> {
+  const row = [1, length, heads, dim];
+  return {
+    query: uniform(row, 1),
+    key: unitRows(row, 2),
+    value: uniform(row, 3),
+    ...(decay !== 'none' && { logDecay: uniform(decay === 'head' ? row.slice(0, 3) : row, 4, -0.2, 0) }),
+    ...(rule.endsWith('delta') && { beta: uniform(row.slice(0, 3), 5, 0, 1) }),
+  };
+}
+
+/**
+ * Operations that the recurrence needs per token and head: decay of the state, recall (delta rules), write and read, each Dk x Dv; what a
+ * chunked method does beyond that is its own affair.
+ */
+function flopsOf({ rule, decay, length, heads, dim }: Shape): number {
+  const products = 4 + (rule.endsWith('delta') ? 2 : 0);
+  return length * heads * dim * dim * (products + (decay === 'none' ? 0 : 1));
+}
+
+async function forward(shape: Shape, { peers }: Bench, composedToo: boolean): Promise<Prepared> {
+  const { rule, decay, heads, dim } = shape;
+  const inputs = linearAttentionInputs(shape);
+  // one head in full length: the others are held to it by the other candidates
+  const head = heads - 1;
+  const one = Object.fromEntries(Object.entries(inputs).map(([name, array]) => [name, headOf(array, head)]));
+  const wanted = naiveLinearAttention(one as unknown as Parameters<typeof naiveLinearAttention>[0], { updateRule: rule });
+  const outputShape = inputs['value']!.shape;
+  const tensors = tensorsOf(inputs);
+  const [ours, composed] = ourCandidates(() => linearAttentionUpdate(tensors as unknown as LinearAttentionInputs, { updateRule: rule }));
+  const candidates: Candidate[] = composedToo ? [ours, composed] : [ours];
+  const native = await peers.onnxRuntime?.candidate(onnxLinearAttention(inputs, rule, heads, dim));
+  if (native) candidates.push(native);
+  return {
+    candidates,
+    checks: [
+      equals('output', wanted.output.data, { part: (values) => pickHead(values, outputShape, head) }),
+      equals('state', wanted.state.data, { part: (values) => Array.prototype.slice.call(values, head * dim * dim) as number[] }),
+    ],
+    skipped: composedToo ? [] : [{ name: COMPOSED, reason: 'takes minutes at this length' }],
+    dispose: () => tf.dispose(tensors),
+  };
+}
+
+/** The runtime's own operator: packed [B, T, H D] inputs, decay in log space; the scale defaults to Dk^-0.5 as ours does. */
+export function onnxLinearAttention(
+  inputs: Readonly<Record<string, HostArray>>,
+  rule: LinearAttentionRule,
+  heads: number,
+  dim: number,
+  state: HostArray | null = null,
+) {
+  const packed = (array: HostArray | undefined): HostArray | null => {
+    if (!array) return null;
+    const [batch, length] = array.shape as [number, number];
+    return { shape: [batch, length, array.data.length / (batch * length)], data: array.data };
+  };
+  const optional = [state, packed(inputs['logDecay']), packed(inputs['beta'])];
+  // trailing optional inputs are left out altogether
+  while (optional.at(-1) === null) optional.pop();
+  return {
+    operator: 'LinearAttention',
+    domain: 'com.microsoft',
+    inputs: [packed(inputs['query']), packed(inputs['key']), packed(inputs['value']), ...optional],
+    outputs: ['output', 'state'],
+    attributes: {
+      q_num_heads: { int: heads },
+      kv_num_heads: { int: heads },
+      update_rule: { string: rule },
+      scale: { float: dim ** -0.5 },
+    },
+  } as const;
+}
+
+function both(shape: Shape): Prepared {
+  const { rule } = shape;
+  const inputs = linearAttentionInputs(shape);
+  const cotangents = { output: uniform(inputs['value']!.shape, 6) };
+  const tensors = tensorsOf(inputs);
+  const weights = tensorsOf(cotangents);
+  const call = gradientCall((given) => linearAttentionUpdate(given as LinearAttentionInputs, { updateRule: rule }), tensors, weights);
+  const weights64 = { output: doubles(cotangents.output) };
+  const loss = (given: Record<string, Array64>): number =>
+    weightedSum64(
+      naiveLinearAttention(given as unknown as Parameters<typeof naiveLinearAttention>[0], { updateRule: rule }) as never,
+      weights64,
+    );
+  return {
+    candidates: ourCandidates(call),
+    checks: [directionCheck(inputs, loss)],
+    agreement: 1e-3,
+    dispose: () => tf.dispose([tensors, weights]),
+  };
+}
+
+function caseOf(shape: Shape, direction: 'forward' | 'both', bench: Bench): Case {
+  const inputs = { row: { shape: [1, shape.length, shape.heads, shape.dim] }, head: { shape: [1, shape.length, shape.heads] } };
+  const read = bytesOf([
+    inputs.row,
+    inputs.row,
+    inputs.row,
+    ...(shape.decay === 'none' ? [] : [shape.decay === 'head' ? inputs.head : inputs.row]),
+    ...(shape.rule.endsWith('delta') ? [inputs.head] : []),
+  ]);
+  const written = bytesOf([inputs.row, { shape: [1, shape.heads, shape.dim, shape.dim] }]);
+  const forwardOnly = direction === 'forward';
+  return {
+    name: forwardOnly ? forwardName(shape) : bothName(shape),
+    series: `${title(shape)}, ${forwardOnly ? 'forward' : 'forward + backward'}`,
+    x: shape.length,
+    work: {
+      tokens: shape.length,
+      // a gradient is twice the work of its forward
+      flops: flopsOf(shape) * (forwardOnly ? 1 : 3),
+      bytes: forwardOnly ? read + written : 2 * read + written,
+    },
+    prepare: () => (forwardOnly ? forward(shape, bench, shape.length <= 16_384) : both(shape)),
+  };
+}
+
+function notes(results: readonly CaseResult[]): string[] {
+  const forwardAt = (rule: LinearAttentionRule, decay: Decay) => rowOf(results, forwardName(at(rule, decay, 4096)), OURS);
+  return variants.flatMap(([rule, decay]) => {
+    const row = forwardAt(rule, decay);
+    return row
+      ? [`${title({ rule, decay })}: ${((row.ms * 1000) / 4096).toFixed(2)} µs per token forward at T = 4096 (${row.implementation})`]
+      : [];
+  });
+}
+
+/** Linear attention, all rules. */
+export const linearAttention: Suite = {
+  name: 'linear-attention',
+  title: 'Linear attention',
+  about:
+    'The `LinearAttention` contract, B = 1, H = 8, Dk = Dv = 64. `onnxruntime` is its native `com.microsoft.LinearAttention` on one thread.',
+  peers: ['onnxruntime'],
+  cases(bench) {
+    if (bench.quick) {
+      const tiny = (rule: LinearAttentionRule, decay: Decay, length: number): Shape => ({ rule, decay, length, heads: 2, dim: 16 });
+      return [
+        ...variants.map(([rule, decay]) => caseOf(tiny(rule, decay, 70), 'forward', bench)),
+        caseOf(tiny('gated_delta', 'channel', 140), 'forward', bench),
+        caseOf(tiny('gated_delta', 'channel', 70), 'both', bench),
+      ];
+    }
+    return [
+      ...variants.flatMap(([rule, decay]) =>
+        [256, 1024, 4096, 16_384, 65_536].map((length) => caseOf(at(rule, decay, length), 'forward', bench)),
+      ),
+      ...variants.flatMap(([rule, decay]) => [1024, 4096].map((length) => caseOf(at(rule, decay, length), 'both', bench))),
+    ];
+  },
+  floors(results) {
+    const row = (rule: LinearAttentionRule, decay: Decay, candidate: string) =>
+      rowOf(results, forwardName(at(rule, decay, 4096)), candidate);
+    const spread = (rule: LinearAttentionRule, decay: Decay): number | undefined => {
+      const times = [1024, 4096, 16_384, 65_536].map((length) => {
+        const found = rowOf(results, forwardName(at(rule, decay, length)), OURS);
+        return found && found.ms / length;
+      });
+      return times.every((time) => time !== undefined) ? Math.max(...times) / Math.min(...times) : undefined;
+    };
+    return [
+      ...variants.map(([rule, decay]) =>
+        floor(`${title({ rule, decay })}, T = 4096, against onnxruntime`, 'at least', 1, row(rule, decay, 'onnxruntime')?.ratio),
+      ),
+      floor('gated_delta, decay per channel, T = 4096, against composed', 'at least', 10, row('gated_delta', 'channel', COMPOSED)?.ratio),
+      ...variants.map(([rule, decay]) => {
+        const one = row(rule, decay, OURS);
+        const two = rowOf(results, bothName(at(rule, decay, 4096)), OURS);
+        return floor(`${title({ rule, decay })}, forward + backward over forward, T = 4096`, 'at most', 4, one && two && two.ms / one.ms);
+      }),
+      ...variants.map(([rule, decay]) =>
+        floor(`${title({ rule, decay })}, largest over smallest time per token, T = 1024 to 65536`, 'at most', 1.15, spread(rule, decay)),
+      ),
+    ];
+  },
+  notes,
+};

@@ -1,0 +1,197 @@
+import * as tf from '@tensorflow/tfjs-core';
+import { complexLinearScan, linearScan, selectiveScan } from '@seqloom/core';
+import type { ComplexLinearScanInputs, LinearScanInputs, SelectiveScanInputs } from '@seqloom/core';
+import { naiveComplexLinearScan, naiveLinearScan, naiveSelectiveScan, weightedSum64 } from '../../packages/testing/src/oracle/index.ts';
+import type { Array64 } from '../../packages/testing/src/oracle/index.ts';
+import type { Candidate, Case, Outputs } from '../measure/candidate.ts';
+import { COMPOSED, OURS } from '../measure/candidate.ts';
+import { bytesOf, directionCheck, doubles, uniform } from '../measure/inputs.ts';
+import { equals } from '../measure/parity.ts';
+import type { Suite } from '../measure/suite.ts';
+import { floor, rowOf } from '../measure/suite.ts';
+import { gradientCall, ourCandidates, tensorsOf } from '../measure/tfjs.ts';
+import type { HostArray } from '../measure/tfjs.ts';
+
+type Arrays = Record<string, HostArray>;
+
+/** One of the scan contracts, with all that a case needs to know of it. */
+interface Scan {
+  readonly title: string;
+  /** operations per step and channel */
+  readonly flops: number;
+  inputs(length: number, channels: number): Arrays;
+  run(inputs: Record<string, tf.Tensor>): Record<string, tf.Tensor>;
+  oracle(inputs: Record<string, Array64>): Record<string, Array64>;
+  /** the same in a plain loop over typed arrays */
+  loop(inputs: Arrays): Outputs;
+}
+
+const STATES = 16;
+
+const linear: Scan = {
+  title: 'LinearScan',
+  flops: 2,
+  inputs: (length, channels) => ({ decay: uniform([1, length, channels], 1, 0.5, 1), input: uniform([1, length, channels], 2) }),
+  run: (inputs) => linearScan(inputs as LinearScanInputs),
+  oracle: (inputs) => naiveLinearScan(inputs as Parameters<typeof naiveLinearScan>[0]),
+  loop({ decay, input }) {
+    const channels = decay!.shape[2]!;
+    const hidden = new Float32Array(decay!.data.length);
+    for (let place = 0; place < hidden.length; place++) {
+      const before = place < channels ? 0 : hidden[place - channels]!;
+      hidden[place] = decay!.data[place]! * before + input!.data[place]!;
+    }
+    return { hidden };
+  },
+};
+
+const complex: Scan = {
+  title: 'ComplexLinearScan',
+  flops: 8,
+  inputs: (length, channels) => ({
+    decayReal: uniform([1, length, channels], 1, -0.7, 0.7),
+    decayImaginary: uniform([1, length, channels], 2, -0.7, 0.7),
+    inputReal: uniform([1, length, channels], 3),
+    inputImaginary: uniform([1, length, channels], 4),
+  }),
+  run: (inputs) => complexLinearScan(inputs as ComplexLinearScanInputs),
+  oracle: (inputs) => naiveComplexLinearScan(inputs as Parameters<typeof naiveComplexLinearScan>[0]),
+  loop(inputs) {
+    const [a, b] = [inputs['decayReal']!.data, inputs['decayImaginary']!.data];
+    const [x, y] = [inputs['inputReal']!.data, inputs['inputImaginary']!.data];
+    const channels = inputs['decayReal']!.shape[2]!;
+    const [hiddenReal, hiddenImaginary] = [new Float32Array(a.length), new Float32Array(a.length)];
+    for (let place = 0; place < a.length; place++) {
+      const before = place - channels;
+      const [real, imaginary] = before < 0 ? [0, 0] : [hiddenReal[before]!, hiddenImaginary[before]!];
+      hiddenReal[place] = a[place]! * real - b[place]! * imaginary + x[place]!;
+      hiddenImaginary[place] = a[place]! * imaginary + b[place]! * real + y[place]!;
+    }
+    return { hiddenReal, hiddenImaginary };
+  },
+};
+
+const selective: Scan = {
+  title: `SelectiveScan, N = ${STATES}`,
+  // exp counted as one
+  flops: 7 * STATES,
+  inputs: (length, channels) => ({
+    input: uniform([1, length, channels], 1),
+    delta: uniform([1, length, channels], 2, 0.01, 0.2),
+    transition: uniform([channels, STATES], 3, -4, -0.1),
+    inputMatrix: uniform([1, length, STATES], 4),
+    outputMatrix: uniform([1, length, STATES], 5),
+    skip: uniform([channels], 6),
+  }),
+  run: (inputs) => selectiveScan(inputs as unknown as SelectiveScanInputs),
+  oracle: (inputs) => naiveSelectiveScan(inputs as unknown as Parameters<typeof naiveSelectiveScan>[0]),
+  loop(inputs) {
+    const data = (name: string): Float32Array => inputs[name]!.data;
+    const [u, delta, a, b, c, d] = ['input', 'delta', 'transition', 'inputMatrix', 'outputMatrix', 'skip'].map(data) as [
+      Float32Array,
+      Float32Array,
+      Float32Array,
+      Float32Array,
+      Float32Array,
+      Float32Array,
+    ];
+    const [, length, channels] = inputs['input']!.shape as [number, number, number];
+    const state = new Float32Array(channels * STATES);
+    const output = new Float32Array(u.length);
+    for (let t = 0; t < length; t++) {
+      for (let channel = 0; channel < channels; channel++) {
+        const place = t * channels + channel;
+        let sum = d[channel]! * u[place]!;
+        const write = delta[place]! * u[place]!;
+        for (let n = 0; n < STATES; n++) {
+          const lane = channel * STATES + n;
+          const hidden = Math.exp(delta[place]! * a[lane]!) * state[lane]! + write * b[t * STATES + n]!;
+          state[lane] = hidden;
+          sum += c[t * STATES + n]! * hidden;
+        }
+        output[place] = sum;
+      }
+    }
+    return { output, state };
+  },
+};
+
+function inDoubles(arrays: Arrays): Record<string, Array64> {
+  return Object.fromEntries(Object.entries(arrays).map(([name, array]) => [name, doubles(array)]));
+}
+
+const nameOf = (scan: Scan, direction: string, length: number): string => `${scan.title}, ${direction}, T = ${length}`;
+
+function caseOf(scan: Scan, direction: 'forward' | 'forward + backward', length: number, channels: number): Case {
+  const forwardOnly = direction === 'forward';
+  const row = { shape: [length, channels] };
+  const traffic = scan === selective ? [row, row, row] : scan === complex ? Array.from({ length: 6 }, () => row) : [row, row, row];
+  return {
+    name: nameOf(scan, direction, length),
+    series: `${scan.title}, ${direction}`,
+    x: length,
+    work: {
+      tokens: length,
+      flops: (forwardOnly ? 1 : 3) * scan.flops * length * channels,
+      bytes: (forwardOnly ? 1 : 2) * bytesOf(traffic),
+    },
+    prepare() {
+      const inputs = scan.inputs(length, channels);
+      const tensors = tensorsOf(inputs);
+      if (forwardOnly) {
+        const wanted = scan.oracle(inDoubles(inputs));
+        const loop: Candidate = {
+          name: 'plain JavaScript',
+          implementation: 'a loop over Float32Array',
+          run: () => void scan.loop(inputs),
+          outputs: () => scan.loop(inputs),
+        };
+        return {
+          candidates: [...ourCandidates(() => scan.run(tensors)), loop],
+          checks: Object.entries(wanted).map(([name, { data }]) => equals(name, data)),
+          dispose: () => tf.dispose(tensors),
+        };
+      }
+      // the state output is left out of the loss: its last row is in the hidden states already
+      const main = Object.entries(scan.oracle(inDoubles(scan.inputs(1, channels)))).filter(([name]) => !name.startsWith('state'));
+      const cotangents = Object.fromEntries(main.map(([name], index) => [name, uniform([1, length, channels], 40 + index)]));
+      const weights = tensorsOf(cotangents);
+      const weights64 = inDoubles(cotangents);
+      return {
+        candidates: ourCandidates(gradientCall(scan.run, tensors, weights)),
+        checks: [directionCheck(inputs, (given) => weightedSum64(scan.oracle(given), weights64))],
+        agreement: 1e-3,
+        dispose: () => tf.dispose([tensors, weights]),
+      };
+    },
+  };
+}
+
+const scans = [linear, complex, selective];
+
+/** The scans over time. */
+export const scan: Suite = {
+  name: 'scan',
+  title: 'Scans',
+  about:
+    'The `LinearScan`, `ComplexLinearScan` and `SelectiveScan` contracts, B = 1, C = 256. No peer library has such an operator; the peer is a plain loop over typed arrays, which V8 compiles well.',
+  peers: [],
+  cases: ({ quick }) =>
+    scans.flatMap((each) =>
+      quick
+        ? [caseOf(each, 'forward', 33, 8), caseOf(each, 'forward', 70, 8), caseOf(each, 'forward + backward', 33, 8)]
+        : [
+            ...[256, 1024, 4096, 16_384].map((length) => caseOf(each, 'forward', length, 256)),
+            ...[1024, 4096].map((length) => caseOf(each, 'forward + backward', length, 256)),
+          ],
+    ),
+  floors: (results) =>
+    scans.flatMap((each) => {
+      const forward = rowOf(results, nameOf(each, 'forward', 4096), OURS);
+      const both = rowOf(results, nameOf(each, 'forward + backward', 4096), OURS);
+      return [
+        floor(`${each.title}, forward + backward over forward, T = 4096`, 'at most', 4, forward && both && both.ms / forward.ms),
+        floor(`${each.title}, T = 4096, against composed`, 'at least', 1, rowOf(results, nameOf(each, 'forward', 4096), COMPOSED)?.ratio),
+      ];
+    }),
+};
