@@ -174,14 +174,9 @@ describe('hybrid config', () => {
     ['override that changes the type', { ...config, overrides: [{ at: [0], mixer: { type: 'mlp' } }] }, /replace: true/],
   ])('refuses %s and leaves no tensor behind', (_name, wrong, message) => {
     const before = tf.memory().numTensors;
-    let thrown: unknown;
-    try {
-      new HybridModel(wrong as HybridConfig);
-    } catch (error) {
-      thrown = error;
-    }
-    expect(thrown).toBeInstanceOf(SeqLoomError);
-    expect((thrown as Error).message).toMatch(message);
+    const build = (): HybridModel => new HybridModel(wrong as HybridConfig);
+    expect(build).toThrow(SeqLoomError);
+    expect(build).toThrow(message);
     expect(tf.memory().numTensors).toBe(before);
   });
 

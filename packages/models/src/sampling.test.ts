@@ -29,7 +29,7 @@ describe('sampling', () => {
     const seen = (options: Parameters<typeof sampleToken>[2]): number[] => {
       const ids = new Set<number>();
       for (let step = 0; step < 400; step++) ids.add(draw(options, step));
-      return [...ids].toSorted();
+      return [...ids].toSorted((a, b) => a - b);
     };
     expect(seen({ topK: 2 })).toEqual([1, 3]);
     // the first has 0.40, the first two 0.80: 0.5 is crossed by the second
