@@ -84,6 +84,21 @@ describe('train', () => {
     expect((await evaluate(model, data, { rows: 8 })).bitsPerByte).toBe(summary.heldOutBitsPerByte);
   });
 
+  it('counts bits per byte of text, whatever a token is', async () => {
+    // two letters of ASCII are one token
+    const tokeniser = {
+      vocabSize: 65_536,
+      encode: (part: string) =>
+        Int32Array.from({ length: part.length >> 1 }, (_, i) => (part.charCodeAt(2 * i) * 31 + part.charCodeAt(2 * i + 1)) % 200),
+      decode: () => '',
+    };
+    const pairs = new WindowData(await memoryStore(text.slice(0, 2000), { tokeniser }), { length: 16 });
+    const { loss, bitsPerByte, tokens } = await evaluate(model, pairs);
+    expect(tokens).toBe(50);
+    expect(bitsPerByte).toBeCloseTo(loss / Math.LN2 / 2, 12);
+    expect(bitsPerByte).toBeCloseTo(4, 1);
+  });
+
   it('overfits one batch', async () => {
     const batch = await data.nextBatch(1);
     const same: TrainingData = {

@@ -61,6 +61,8 @@ export async function readCheckpoint(path: string): Promise<Checkpoint> {
     if (bytes.length !== noted?.bytes) damaged(folder, name, `${noted?.bytes} bytes long`, `${bytes.length} bytes`);
     if (sha256(bytes) !== noted.sha256) damaged(folder, name, 'as it was written', 'other bytes (its SHA-256 differs)');
     const { tensors } = readSafetensors(bytes);
+    const other = Object.entries(tensors).find(([, { dtype }]) => dtype !== 'F32');
+    if (other) damaged(folder, name, 'a file of F32 tensors', `${other[1].dtype} in ${other[0]}`);
     return Object.fromEntries(
       Object.entries(tensors).map(([key, { shape, data }]) => [key, { shape, data: Float32Array.from(data as Float32Array) }]),
     );

@@ -1,9 +1,10 @@
+import { createHash } from 'node:crypto';
 import type * as files from 'node:fs/promises';
 import { cp, mkdtemp, readdir, readFile, rm, truncate, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import * as tf from '@tensorflow/tfjs-core';
-import { setupBackend } from '@seqloom/core';
+import { setupBackend, writeSafetensors } from '@seqloom/core';
 import type { StateDict } from '@seqloom/core';
 import { afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
 import { ByteTokeniser } from '../data/byte-tokeniser.ts';
@@ -29,7 +30,8 @@ vi.mock('node:fs/promises', async (original) => {
         const bytes = Buffer.from(content as Uint8Array);
         await write(bytes.subarray(0, Math.max(0, Math.min(bytes.length, disk.bytesLeft))));
         disk.bytesLeft -= bytes.length;
-        if (disk.bytesLeft < 0) throw Object.assign(new Error('ENOSPC: no space left on device, write'), { code: 'ENOSPC', syscall: 'write' });
+        if (disk.bytesLeft < 0)
+          throw Object.assign(new Error('ENOSPC: no space left on device, write'), { code: 'ENOSPC', syscall: 'write' });
       };
       return handle;
     },
@@ -187,6 +189,25 @@ describe('a checkpoint folder', () => {
       await damage(join(copy, 'step-00000002'));
       await expect(go({ steps: 4, checkpoints: folderCheckpoints(copy) }), what).rejects.toThrow(message);
     }
+  });
+
+  it('is refused when a weight is NaN, or of another type', async () => {
+    await go({ steps: 2, checkpoints: folderCheckpoints(folder) });
+    const good = (await folderCheckpoints(folder).load())!;
+    const bias = { shape: [256], data: new Float32Array(256).fill(Number.NaN) };
+    const store = {
+      load: () => Promise.resolve({ ...good, weights: { ...good.weights, 'head.bias': bias } }),
+      save: () => Promise.resolve(),
+    };
+    await expect(go({ steps: 4, checkpoints: store })).rejects.toThrow('weights["head.bias"] must be finite; got NaN at index 0');
+    // a file whose checksum is right and whose content is not
+    const at = join(folder, 'step-00000002');
+    const bytes = writeSafetensors({ 'head.bias': { dtype: 'I32', shape: [1], data: new Int32Array(1) } });
+    await writeFile(join(at, 'weights.safetensors'), bytes);
+    const run = JSON.parse(await readFile(join(at, 'run.json'), 'utf8')) as { files: Record<string, unknown> };
+    run.files['weights.safetensors'] = { bytes: bytes.length, sha256: createHash('sha256').update(bytes).digest('hex') };
+    await writeFile(join(at, 'run.json'), JSON.stringify(run));
+    await expect(go({ steps: 4, checkpoints: folderCheckpoints(folder) })).rejects.toThrow('a file of F32 tensors; got I32 in head.bias');
   });
 
   it('is refused by another model, text, order or window', async () => {
