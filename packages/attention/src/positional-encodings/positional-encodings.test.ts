@@ -6,7 +6,7 @@ import { LearnedPositions, sinusoidalPositions } from './absolute.ts';
 import { alibiSlopes } from './alibi.ts';
 import { naiveAlibiSlopes, naiveFrequencies, naiveRotate, naiveSinusoid, naiveXposFactor } from './naive.ts';
 import { rotaryEmbedding } from './parallel.ts';
-import { rotaryAngles } from './rotary-angles.ts';
+import { computedAngles, rotaryAngles } from './rotary-angles.ts';
 import { rotaryFrequencies } from './rotary-frequencies.ts';
 
 const random = (shape: number[], seed: number): tf.Tensor => tf.tensor(Float32Array.from(uniform64(shape, seed).data), shape);
@@ -40,6 +40,28 @@ describe.each(['cpu', 'wasm'] as const)('positional encodings on %s', (backend) 
       await expectCloseTo(given.query, array64([2, 3, 1, D], wanted), 2e-6, 'rotated');
       tf.dispose([query, given.query, given.key]);
     }
+  });
+
+  it('angles computed on the backend equal those tabled on the host, up to a million', async () => {
+    const frequencies = rotaryFrequencies(16, 1e4, { type: 'yarn', factor: 4, originalLength: 64 });
+    const positions = tf.tensor2d([
+      [0, 1, 1023, 1024],
+      [12_345, 99_999, 654_321, 1_048_575],
+    ]);
+    const [tabled, computed] = [rotaryAngles(positions, frequencies), computedAngles(positions, frequencies)];
+    for (const name of ['cos', 'sin'] as const) {
+      const wanted = [...(await tabled[name].data())];
+      await expectCloseTo(computed[name], array64([2, 4, 8], wanted), 2e-6, name);
+    }
+    const rows = rotaryAngles(positions, frequencies);
+    expect(rows.cos.shape).toEqual([2, 4, 8]);
+    const twice = tf.tensor2d([
+      [3, 4],
+      [3, 4],
+    ]);
+    const same = rotaryAngles(twice, frequencies);
+    expect(same.cos.shape).toEqual([1, 2, 8]);
+    tf.dispose([positions, twice, tabled, computed, rows, same] as unknown as tf.TensorContainer);
   });
 
   it('xPos equals rotation times its factor, and its scores depend on the distance alone', async () => {

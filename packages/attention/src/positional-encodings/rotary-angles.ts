@@ -10,30 +10,62 @@ export interface RotaryAngles {
 /** Positions as a tensor [B, T] of whole numbers, or a run of them that is the same for all rows. */
 export type Positions = tf.Tensor | { readonly start: number; readonly length: number };
 
+// backends whose tensors lie in this process's memory, so that reading one costs no waiting
+const IN_MEMORY: readonly string[] = ['cpu', 'wasm'];
+
 /**
  * Cosines and sines of position × frequency, times the magnitude, good to 1e-6 at positions up to a million.
  *
- * A run of positions is tabled in float64 on the host. Positions in a tensor are split into 1024 a + b and the turns of both
- * parts are reduced before they are added, since a float32 product of position and frequency would lose its fraction.
+ * They are tabled in float64 on the host where the positions are known there or lie in its memory, once for all rows that stand at
+ * the same places; on a GPU they are computed where they are.
  *
  * @param positions [B, T], or start and length
  * @param frequencies of `rotaryFrequencies`
  * @returns cos and sin [1 or B, T, R / 2], owned by the caller
  */
-export function rotaryAngles(positions: Positions, { frequencies, magnitude }: RotaryFrequencies): RotaryAngles {
-  const pairs = frequencies.length;
+export function rotaryAngles(positions: Positions, frequencies: RotaryFrequencies): RotaryAngles {
   if (!(positions instanceof tf.Tensor)) {
     const { start, length } = positions;
-    const table = (f: (angle: number) => number): tf.Tensor => {
-      const values = new Float32Array(length * pairs);
-      for (let t = 0; t < length; t++) for (let r = 0; r < pairs; r++) values[t * pairs + r] = magnitude * f((start + t) * frequencies[r]!);
-      return tf.tensor(values, [1, length, pairs]);
-    };
-    return { cos: table(Math.cos), sin: table(Math.sin) };
+    const places = Array.from({ length }, (_, t) => start + t);
+    return tabledAngles(places, [1, length], frequencies);
   }
-  const given = positions;
+  if (!IN_MEMORY.includes(tf.getBackend())) return computedAngles(positions, frequencies);
+  const [batch, length] = positions.shape as [number, number];
+  const places = positions.dataSync();
+  const same = places.every((place, i) => place === places[i % length]);
+  return same ? tabledAngles(places.subarray(0, length), [1, length], frequencies) : tabledAngles(places, [batch, length], frequencies);
+}
+
+/** Angles of positions on the host. */
+function tabledAngles(
+  places: ArrayLike<number>,
+  [rows, length]: [number, number],
+  { frequencies, magnitude }: RotaryFrequencies,
+): RotaryAngles {
+  const pairs = frequencies.length;
+  const [cos, sin] = [new Float32Array(places.length * pairs), new Float32Array(places.length * pairs)];
+  for (let t = 0; t < places.length; t++) {
+    for (let r = 0; r < pairs; r++) {
+      const angle = places[t]! * frequencies[r]!;
+      cos[t * pairs + r] = magnitude * Math.cos(angle);
+      sin[t * pairs + r] = magnitude * Math.sin(angle);
+    }
+  }
+  return { cos: tf.tensor(cos, [rows, length, pairs]), sin: tf.tensor(sin, [rows, length, pairs]) };
+}
+
+/**
+ * Angles of positions in a tensor, computed by its backend.
+ *
+ * Positions are split into 1024 a + b and the turns of both parts are reduced before they are added, since a float32 product of
+ * position and frequency would lose its fraction.
+ *
+ * @param positions [B, T]
+ * @returns cos and sin [B, T, R / 2], owned by the caller
+ */
+export function computedAngles(positions: tf.Tensor, { frequencies, magnitude }: RotaryFrequencies): RotaryAngles {
   return tf.tidy(() => {
-    const position = tf.reshape(tf.cast(given, 'float32'), [...given.shape, 1] as [number, number, number]); // [B, T, 1]
+    const position = tf.reshape(tf.cast(positions, 'float32'), [...positions.shape, 1] as [number, number, number]); // [B, T, 1]
     const coarse = tf.floor(tf.div(position, 1024));
     const fine = tf.sub(position, tf.mul(coarse, 1024));
     const turns = tf.add(reducedTurns(coarse, frequencies, 1024), reducedTurns(fine, frequencies, 1));
