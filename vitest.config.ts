@@ -33,8 +33,8 @@ const tiers: Record<string, TestProjectConfiguration> = {
   webgpu: tier('webgpu', [...files('.webgpu.test.ts'), ...perBackend()], {
     testTimeout: 300_000,
     hookTimeout: 120_000,
-    fileParallelism: false,
-    env: { SEQLOOM_WEBGPU: 'only', ...(vulkan ? { VK_ICD_FILENAMES: vulkan } : {}) },
+    maxWorkers: 2,
+    env: { SEQLOOM_WEBGPU: process.env.SEQLOOM_WEBGPU ?? 'only', ...(vulkan ? { VK_ICD_FILENAMES: vulkan } : {}) },
   }),
   // a real Chromium
   browser: tier('browser', files('.browser.test.ts'), { testTimeout: 300_000, hookTimeout: 300_000, fileParallelism: false }),

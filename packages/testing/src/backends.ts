@@ -5,19 +5,32 @@ import { beforeAll, describe, it } from 'vitest';
 /** The backends that tests run on. */
 export type TestedBackend = Extract<BackendName, 'cpu' | 'wasm' | 'webgpu'>;
 
+/** What a suite tests; of each kind a sampling run takes one per file. */
+export type SuiteKind = 'op' | 'mixer' | 'golden' | 'other';
+
+const sampled = new Set<SuiteKind>();
+
 /**
- * Declares a suite once per backend: `cpu` and `wasm` always, `webgpu` when the environment variable SEQLOOM_WEBGPU is 1; when it is
- * `only`, `webgpu` alone.
+ * Declares a suite once per backend: `cpu` and `wasm` always, `webgpu` as the environment variable SEQLOOM_WEBGPU says.
  *
+ * `1`: beside the others; `only`: alone; `sample`: alone, and of every kind the first suite of each file, for machines that emulate the GPU.
  * Asked for, a WebGPU adapter that is missing is a failure; not asked for, the backend is reported as one skipped test.
  *
  * @param suite declares tests; the backend is set up before they run
+ * @param kind what the suite tests
  */
-export function eachBackend(suite: (backend: TestedBackend) => void): void {
+export function eachBackend(suite: (backend: TestedBackend) => void, kind: SuiteKind = 'other'): void {
   for (const backend of ['cpu', 'wasm', 'webgpu'] as const) {
-    const reason = leftOut(backend);
+    const reason = leftOut(backend) ?? notSampled(backend, kind);
     describe(`on ${backend}`, () => (reason ? declareLeftOut(reason) : declareOn(backend, suite)));
   }
+}
+
+function notSampled(backend: TestedBackend, kind: SuiteKind): string | null {
+  if (backend !== 'webgpu' || process.env.SEQLOOM_WEBGPU !== 'sample') return null;
+  if (sampled.has(kind)) return 'this run takes one suite per file and kind, SEQLOOM_WEBGPU=only takes all';
+  sampled.add(kind);
+  return null;
 }
 
 function declareLeftOut(reason: string): void {
@@ -33,7 +46,8 @@ function declareOn(backend: TestedBackend, suite: (backend: TestedBackend) => vo
 
 /** Why a backend is not tested here, or null. */
 export function leftOut(backend: TestedBackend): string | null {
-  const asked = process.env.SEQLOOM_WEBGPU;
-  if (backend === 'webgpu') return asked === '1' || asked === 'only' ? null : 'SEQLOOM_WEBGPU is not 1';
-  return asked === 'only' ? 'this run is for webgpu alone' : null;
+  const asked = process.env.SEQLOOM_WEBGPU ?? '';
+  const alone = asked === 'only' || asked === 'sample';
+  if (backend === 'webgpu') return asked === '1' || alone ? null : 'SEQLOOM_WEBGPU is not 1';
+  return alone ? 'this run is for webgpu alone' : null;
 }

@@ -201,7 +201,7 @@ export function goldenSuite(subject: GoldenSubject): void {
         });
       }
       afterAll(() => report(title, backend, results));
-    });
+    }, 'golden');
   });
 }
 

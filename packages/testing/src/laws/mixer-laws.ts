@@ -44,7 +44,7 @@ export function mixerLaws(subject: MixerSubject): void {
   describe(`laws of ${subject.name ?? subject.card.id}`, () => {
     eachBackend(() => {
       for (const law of MIXER_LAWS) declareLaw(law, subject, subject.leaveOut?.[law.number]);
-    });
+    }, 'mixer');
   });
 }
 

@@ -121,6 +121,6 @@ export function opLaws(subject: OpSubject): void {
     it(`law ${lawTitle(2, 'every form and degenerate equality of the card is tested')}`, () => checkCoverage(subject));
     eachBackend(() => {
       for (const law of opLawList(subject)) declareLaw(law, subject, subject.leaveOut?.[law.number as 2]);
-    });
+    }, 'op');
   });
 }
