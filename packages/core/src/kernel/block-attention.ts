@@ -8,8 +8,8 @@ import {
   fromQueryTile,
   queryRows,
   queryTile,
-} from './block-attention-tiles.ts';
-import type { BlockSizes } from './block-attention-tiles.ts';
+} from './block-attention/tiles.ts';
+import type { BlockSizes } from './block-attention/tiles.ts';
 import { checkIndices, checkSetting, checkTensor } from './check-tensor.ts';
 import { defineKernel } from './define.ts';
 import { scatterAddRowsKernel } from './rows.ts';

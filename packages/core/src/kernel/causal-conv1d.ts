@@ -1,8 +1,8 @@
 import * as tf from '@tensorflow/tfjs-core';
 import { checkIndices, checkSetting, checkTensor } from './check-tensor.ts';
-import { columnSum } from './column-sum.ts';
+import { columnSum } from '../numerics/column-sum.ts';
 import { defineKernel } from './define.ts';
-import { sliceTime } from './slice-time.ts';
+import { sliceTime } from '../numerics/slice-time.ts';
 
 /** Tensors that `causalConv1d` reads. */
 export type CausalConv1dInputs = {

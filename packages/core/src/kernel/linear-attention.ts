@@ -3,7 +3,7 @@ import { checkSetting, checkTensor, describe } from './check-tensor.ts';
 import type { Extents } from './check-tensor.ts';
 import { defineKernel } from './define.ts';
 import type { Kernel } from './define.ts';
-import { linearAttentionForward, linearAttentionGradient } from './linear-attention-chunks.ts';
+import { linearAttentionForward, linearAttentionGradient } from './linear-attention/chunks.ts';
 
 /** How a token changes the state; names as in ONNX `LinearAttention`. */
 export type LinearAttentionRule = 'linear' | 'gated' | 'delta' | 'gated_delta';

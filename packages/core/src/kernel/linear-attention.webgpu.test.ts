@@ -1,8 +1,6 @@
 import { beforeAll, describe, it } from 'vitest';
-import { checkKernelParity } from '../../../testing/src/kernel-parity.ts';
-import { uniform64 } from '../../../testing/src/oracle/array64.ts';
-import { naiveLinearAttention } from '../../../testing/src/oracle/linear-attention.ts';
-import type { LinearAttentionInputs64 } from '../../../testing/src/oracle/linear-attention.ts';
+import { checkKernelParity, naiveLinearAttention, uniform64 } from '@seqloom/testing';
+import type { LinearAttentionInputs64 } from '@seqloom/testing';
 import { setupBackend } from '../backend/setup.ts';
 import { linearAttentionUpdate } from './linear-attention.ts';
 import type { LinearAttentionInputs, LinearAttentionRule } from './linear-attention.ts';

@@ -1,6 +1,6 @@
 import * as tf from '@tensorflow/tfjs-core';
 import { checkTensor } from './check-tensor.ts';
-import { chunkScan, scanGradients, steps } from './chunk-scan.ts';
+import { chunkScan, scanGradients, steps } from './scan/chunk-scan.ts';
 import { defineKernel } from './define.ts';
 
 /** Tensors that `linearScan` reads. */

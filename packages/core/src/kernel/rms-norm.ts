@@ -1,6 +1,6 @@
 import * as tf from '@tensorflow/tfjs-core';
 import { checkSetting, checkTensor } from './check-tensor.ts';
-import { columnSum } from './column-sum.ts';
+import { columnSum } from '../numerics/column-sum.ts';
 import { defineKernel } from './define.ts';
 
 /** Tensors that `rmsNorm` reads. */

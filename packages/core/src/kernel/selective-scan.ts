@@ -1,9 +1,9 @@
 import * as tf from '@tensorflow/tfjs-core';
 import { checkSetting, checkTensor } from './check-tensor.ts';
-import { chunkScan, scanGradients } from './chunk-scan.ts';
-import { columnSum } from './column-sum.ts';
+import { chunkScan, scanGradients } from './scan/chunk-scan.ts';
+import { columnSum } from '../numerics/column-sum.ts';
 import { defineKernel } from './define.ts';
-import { sliceTime } from './slice-time.ts';
+import { sliceTime } from '../numerics/slice-time.ts';
 
 /** Tensors that `selectiveScan` reads. */
 export type SelectiveScanInputs = {

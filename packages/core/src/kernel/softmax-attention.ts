@@ -1,8 +1,8 @@
 import type * as tf from '@tensorflow/tfjs-core';
 import { fail } from '../error.ts';
 import { defineKernel } from './define.ts';
-import { attentionForward } from './softmax-attention-forward.ts';
-import { attentionGradient } from './softmax-attention-gradient.ts';
+import { attentionForward } from './softmax-attention/forward.ts';
+import { attentionGradient } from './softmax-attention/gradient.ts';
 
 /** Inputs of `SoftmaxAttention`: float32, layout batch, time, heads, channels. */
 export type SoftmaxAttentionInputs = {

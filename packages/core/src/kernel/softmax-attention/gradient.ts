@@ -1,8 +1,8 @@
 import * as tf from '@tensorflow/tfjs-core';
-import type { NamedTensors } from './define.ts';
-import type { SoftmaxAttentionAttributes, SoftmaxAttentionInputs } from './softmax-attention.ts';
-import { groupHeads, rows, swapTimeAndHeads, tileBias, tileScores } from './softmax-attention-forward.ts';
-import { FLOOR, planTiles } from './softmax-attention-tiles.ts';
+import type { NamedTensors } from '../define.ts';
+import type { SoftmaxAttentionAttributes, SoftmaxAttentionInputs } from '../softmax-attention.ts';
+import { groupHeads, rows, swapTimeAndHeads, tileBias, tileScores } from './forward.ts';
+import { FLOOR, planTiles } from './tiles.ts';
 
 type Gradients = { query: tf.Tensor; key: tf.Tensor; value: tf.Tensor; bias?: tf.Tensor; sinkLogits?: tf.Tensor; slopes?: tf.Tensor };
 

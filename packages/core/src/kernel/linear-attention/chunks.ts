@@ -1,10 +1,10 @@
 import * as tf from '@tensorflow/tfjs-core';
-import { nextPowerOfTwo } from '../numerics/block-triangle.ts';
-import { unitLowerTriangularInverse } from '../numerics/triangular-inverse.ts';
+import { nextPowerOfTwo } from '../../numerics/block-triangle.ts';
+import { unitLowerTriangularInverse } from '../../numerics/triangular-inverse.ts';
 import { ChannelDecay } from './channel-decay.ts';
 import type { ChunkDecay } from './chunk-decay.ts';
 import { HeadDecay, NoDecay } from './head-decay.ts';
-import type { LinearAttentionAttributes, LinearAttentionInputs } from './linear-attention.ts';
+import type { LinearAttentionAttributes, LinearAttentionInputs } from '../linear-attention.ts';
 
 /**
  * Chunked linear attention, composed of tfjs ops.

@@ -1,7 +1,7 @@
 import * as tf from '@tensorflow/tfjs-core';
-import type { SoftmaxAttentionAttributes, SoftmaxAttentionInputs } from './softmax-attention.ts';
-import { FLOOR, planTiles } from './softmax-attention-tiles.ts';
-import type { TileTerms } from './softmax-attention-tiles.ts';
+import type { SoftmaxAttentionAttributes, SoftmaxAttentionInputs } from '../softmax-attention.ts';
+import { FLOOR, planTiles } from './tiles.ts';
+import type { TileTerms } from './tiles.ts';
 
 /**
  * Swaps time and heads, [B, T, H, C] <-> [B, H, T, C]; a reshape where one of them is 1.

@@ -1,5 +1,5 @@
 import * as tf from '@tensorflow/tfjs-core';
-import { segmentSum, segmentSumGradient, triangleOfOnes } from '../numerics/segment-sum.ts';
+import { segmentSum, segmentSumGradient, triangleOfOnes } from '../../numerics/segment-sum.ts';
 import type { ChunkDecay, ScoresGradientCall, ScoreTriangle } from './chunk-decay.ts';
 
 /** Nothing decays: the state only grows. */

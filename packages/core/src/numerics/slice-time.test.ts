@@ -3,11 +3,11 @@ import '@tensorflow/tfjs-backend-cpu';
 import '@tensorflow/tfjs-backend-wasm';
 import { describe, expect, it } from 'vitest';
 import { checkKernelParity, naiveCausalConv1d, naiveLinearScan, tensorOf, uniform64 } from '@seqloom/testing';
-import { causalConv1d } from './causal-conv1d.ts';
-import type { CausalConv1dInputs } from './causal-conv1d.ts';
+import { causalConv1d } from '../kernel/causal-conv1d.ts';
+import type { CausalConv1dInputs } from '../kernel/causal-conv1d.ts';
 import { columnSum } from './column-sum.ts';
-import { linearScan } from './linear-scan.ts';
-import type { LinearScanInputs } from './linear-scan.ts';
+import { linearScan } from '../kernel/linear-scan.ts';
+import type { LinearScanInputs } from '../kernel/linear-scan.ts';
 import { sliceTime } from './slice-time.ts';
 
 describe.each(['cpu', 'wasm'])('large tensors on %s', (backend) => {

@@ -1,6 +1,6 @@
 import * as tf from '@tensorflow/tfjs-core';
-import { gatherRowsKernel } from './rows.ts';
-import { sliceTime } from './slice-time.ts';
+import { gatherRowsKernel } from '../rows.ts';
+import { sliceTime } from '../../numerics/slice-time.ts';
 
 /** Extents of one block attention call. */
 export interface BlockSizes {

@@ -1,5 +1,5 @@
 import * as tf from '@tensorflow/tfjs-core';
-import { joinBlocks, splitBlocks } from '../numerics/block-triangle.ts';
+import { joinBlocks, splitBlocks } from '../../numerics/block-triangle.ts';
 import type { ChunkDecay, ScoresGradientCall, ScoreTriangle } from './chunk-decay.ts';
 
 // the two halves of a block of 2 h tokens meet in its middle: rows of the second half have decayed since, keys of the first until then

@@ -1,5 +1,5 @@
 import * as tf from '@tensorflow/tfjs-core';
-import type { SoftmaxAttentionAttributes, SoftmaxAttentionInputs } from './softmax-attention.ts';
+import type { SoftmaxAttentionAttributes, SoftmaxAttentionInputs } from '../softmax-attention.ts';
 
 /** Added to the score of a hidden key: far below any score, yet finite, so that no infinity ever meets another one. */
 export const HIDDEN = -1e30;

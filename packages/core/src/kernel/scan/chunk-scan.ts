@@ -1,5 +1,5 @@
 import * as tf from '@tensorflow/tfjs-core';
-import { sliceTime } from './slice-time.ts';
+import { sliceTime } from '../../numerics/slice-time.ts';
 
 /** One number per element as its components: [real] or [real, imaginary]. */
 export type Components = readonly tf.Tensor[];
