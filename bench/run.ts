@@ -16,14 +16,15 @@ const usage = `npm run bench -- <suite> [options]
 
 suites: ${suites.map(({ name }) => name).join(', ')}; all runs each in a process of its own
 
---json FILE     also writes the results as JSON to FILE
+--json FILE     also writes the results as JSON to FILE; for one suite at a time
 --quick         small sizes and few samples: shows that everything works; writes no results unless --out is given
 --out DIR       where <suite>.json, .md and .svg go (bench/results)
 --only TEXT     only cases whose name contains TEXT; writes no results unless --out is given
 --peers LIST    ${PEER_NAMES.join(',')} or none (all)
 --build NAME    simd or relaxed (the best that runs here)
 --clock NAME    wall or cpu: processor time, for a machine that is shared (wall)
---too-slow MS   a peer whose call takes longer is not timed (30000)
+--too-slow MS   a candidate other than ours whose call takes longer is not timed (30000)
+--budget MS     a candidate takes no more samples in a case once they took this long, three at least (2500)
 `;
 
 /** Parses the command line, runs a suite and writes its report; returns the exit code. */
@@ -39,10 +40,12 @@ async function main(): Promise<number> {
       build: { type: 'string' },
       clock: { type: 'string', default: 'wall' },
       'too-slow': { type: 'string', default: '30000' },
+      budget: { type: 'string' },
     },
   });
   const [name] = positionals;
-  if (name === 'all') return runAll(process.argv.slice(2).filter((argument) => argument !== 'all'));
+  if (name === 'all' && positionals.length === 1 && values.json === undefined)
+    return runAll(process.argv.slice(2).filter((argument) => argument !== 'all'));
   const suite = suites.find((each) => each.name === name);
   const peers = values.peers === 'none' ? [] : (values.peers.split(',') as PeerName[]);
   const { build, clock } = values;
@@ -61,6 +64,7 @@ async function main(): Promise<number> {
     clock,
     build,
     tooSlowMs: Number(values['too-slow']),
+    budgetMs: values.budget === undefined ? undefined : Number(values.budget),
     say: (line) => process.stderr.write(`${line}\n`),
   });
   const panels =

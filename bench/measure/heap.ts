@@ -10,13 +10,13 @@ interface Allocator {
  *
  * Counts what goes through the allocator's JavaScript door: all tensors and all scratch of kernels-wasm, not the insides of tfjs's own.
  */
-export function peakHeap(run: () => void): number {
+export async function peakHeap(run: () => void | Promise<void>): Promise<number> {
   const { wasm } = tf.backend() as unknown as { wasm: Allocator };
-  const { _malloc: malloc, _free: free } = wasm;
+  const before = { _malloc: wasm._malloc.bind(wasm), _free: wasm._free.bind(wasm) };
   const sizes = new Map<number, number>();
   let [held, peak] = [0, 0];
   wasm._malloc = (bytes) => {
-    const pointer = malloc(bytes);
+    const pointer = before._malloc(bytes);
     sizes.set(pointer, bytes);
     held += bytes;
     peak = Math.max(peak, held);
@@ -26,13 +26,12 @@ export function peakHeap(run: () => void): number {
     // what was allocated before does not count
     held -= sizes.get(pointer) ?? 0;
     sizes.delete(pointer);
-    free(pointer);
+    before._free(pointer);
   };
   try {
-    run();
+    await run();
   } finally {
-    wasm._malloc = malloc;
-    wasm._free = free;
+    Object.assign(wasm, before);
   }
   return peak;
 }

@@ -5,6 +5,8 @@ import { spreadOf } from './statistics.ts';
 export interface Timed {
   readonly name: string;
   run(): void | Promise<void>;
+  /** milliseconds of one call where they are known already: no warm-up then */
+  readonly knownMs?: number;
   /** called before each turn, outside the time */
   enter?(): Promise<void>;
 }
@@ -51,14 +53,14 @@ export async function interleave(candidates: readonly Timed[], settings: TimingS
   const rows: { timed: Timed; repeats: number; wall: number[]; cpu: number[]; spent: number }[] = [];
   for (const timed of candidates) {
     await timed.enter?.();
-    let [calls, best] = [0, Infinity];
+    let [calls, best] = [0, timed.knownMs ?? Infinity];
     const begin = performance.now();
-    do {
+    while (timed.knownMs === undefined && (calls === 0 || (performance.now() - begin < settings.warmMs && calls < 10_000))) {
       const start = performance.now();
       await repeat(timed, 1);
       best = Math.min(best, performance.now() - start);
       calls++;
-    } while (performance.now() - begin < settings.warmMs && calls < 10_000);
+    }
     rows.push({ timed, repeats: Math.max(1, Math.ceil(settings.sampleMs / Math.max(best, 1e-4))), wall: [], cpu: [], spent: 0 });
   }
   for (let round = 0; round < settings.samples; round++) {

@@ -21,6 +21,11 @@ function leb(value: number): number[] {
   }
 }
 
+const F32X4_EXTRACT_LANE = 0x1f;
+const HEADER = [0, 0x61, 0x73, 0x6d, 1, 0, 0, 0];
+// i32.const 1, i32.sub, local.tee, br_if 0
+const decrementAndBranch = (local: number): number[] => [0x41, 1, 0x6b, 0x22, local, 0x0d, 0];
+
 const section = (id: number, body: readonly number[]): number[] => [id, ...leb(body.length), ...body];
 const simd = (opcode: number): number[] => [0xfd, ...leb(opcode)];
 const get = (local: number): number[] => [0x20, ...leb(local)];
@@ -41,22 +46,30 @@ export function peakModule(relaxed: boolean): Uint8Array<ArrayBuffer> {
       : [...get(a), ...get(x), ...simd(F32X4_MUL), ...get(y), ...simd(F32X4_ADD), ...set(a)],
   );
   const body = [
-    ...[1, ...leb(ACCUMULATORS + 2), 0x7b],
+    1,
+    ...leb(ACCUMULATORS + 2),
+    0x7b,
     ...registers.flatMap((a, index) => [...splat(index + 1), ...set(a)]),
-    ...[...splat(0.999), ...set(x), ...splat(0.001), ...set(y)],
-    ...[0x03, 0x40],
+    ...splat(0.999),
+    ...set(x),
+    ...splat(0.001),
+    ...set(y),
+    0x03,
+    0x40,
     ...step,
     // count = count - 1; again while it is not 0
-    ...[...get(count), 0x41, 1, 0x6b, 0x22, count, 0x0d, 0],
+    ...get(count),
+    ...decrementAndBranch(count),
     0x0b,
     // the sum keeps every register alive
     ...get(first),
     ...registers.slice(1).flatMap((a) => [...get(a), ...simd(F32X4_ADD)]),
-    ...[...simd(0x1f), 0],
+    ...simd(F32X4_EXTRACT_LANE),
+    0,
     0x0b,
   ];
   return Uint8Array.from([
-    ...[0, 0x61, 0x73, 0x6d, 1, 0, 0, 0],
+    ...HEADER,
     ...section(1, [1, 0x60, 1, 0x7f, 1, 0x7d]),
     ...section(3, [1, 0]),
     ...section(7, [1, 4, ...new TextEncoder().encode('loop'), 0, 0]),

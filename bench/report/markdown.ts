@@ -6,10 +6,17 @@ type Column = readonly [title: string, cell: (row: Row, result: CaseResult) => s
 
 const percent = (share: number): string => `${Math.round(share * 100)} %`;
 
+/** A long list of kernels as their number; the JSON holds their names. */
+function shortened(implementation: string): string {
+  const [, before, list] = /^(.*composed )(.+)$/.exec(implementation) ?? [];
+  const count = list?.split(', ').length ?? 0;
+  return count > 2 ? `${before}(${count} kernels)` : implementation;
+}
+
 const columns: readonly Column[] = [
   ['case', (_row, { name }) => name],
   ['candidate', ({ candidate }) => candidate],
-  ['what ran', ({ implementation }) => implementation],
+  ['what ran', ({ implementation }) => shortened(implementation)],
   ['median ms', ({ ms }) => digits(ms)],
   ['min .. max', ({ wall }) => `${digits(wall.min)} .. ${digits(wall.max)}`],
   ['time / ours', ({ ratio, candidate }) => (ratio === null || candidate === 'seqloom' ? null : `${digits(ratio)}x`)],

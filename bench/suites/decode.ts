@@ -1,7 +1,6 @@
 import * as tf from '@tensorflow/tfjs-core';
-import { linearAttentionUpdate, selectiveScan, softmaxAttention } from '@seqloom/core';
+import { disposeState, linearAttentionUpdate, selectiveScan, softmaxAttention } from '@seqloom/core';
 import type { LinearAttentionInputs, SelectiveScanInputs, State } from '@seqloom/core';
-import { disposeState } from '@seqloom/core';
 import { HybridModel } from '@seqloom/models';
 import { presets } from '../../packages/cli/src/presets.ts';
 import { naiveLinearAttention, naiveSelectiveScan, naiveSoftmaxAttention } from '../../packages/testing/src/oracle/index.ts';
@@ -13,7 +12,8 @@ import type { Bench, CaseResult, Suite } from '../measure/suite.ts';
 import { floor, rowOf } from '../measure/suite.ts';
 import { FUSED_BACKEND, ourCandidates, tensorsOf, useBackend } from '../measure/tfjs.ts';
 import type { HostArray } from '../measure/tfjs.ts';
-import { linearAttentionInputs, onnxLinearAttention } from './linear-attention.ts';
+import { onnxGroupQueryAttention, onnxLinearAttention } from '../peers/onnx-calls.ts';
+import { linearAttentionInputs } from './linear-attention.ts';
 
 interface Sizes {
   readonly heads: number;
@@ -32,12 +32,12 @@ const MODEL = 'quickstart model';
 const nameOf = (series: string, context: number): string => `${series}, after ${context} tokens`;
 const PIECE = 4096;
 
-/** Feeds a context by pieces through a step that turns a state into the next one. */
-async function feed(context: number, step: (state: tf.Tensor | undefined, length: number) => tf.Tensor): Promise<HostArray> {
+/** Feeds a context, a multiple of the piece's length, through a step that turns a state into the next one. */
+async function feed(context: number, step: (state: tf.Tensor | undefined) => tf.Tensor): Promise<HostArray> {
   await useBackend(FUSED_BACKEND);
   let state: tf.Tensor | undefined;
   for (let done = 0; done < context; done += PIECE) {
-    const next = tf.tidy(() => step(state, Math.min(PIECE, context - done)));
+    const next = tf.tidy(() => step(state));
     state?.dispose();
     state = next;
   }
@@ -51,8 +51,10 @@ const facts = (bytes: number, ...names: string[]) => Object.fromEntries(names.ma
 async function linear(context: number, { heads, dim }: Sizes, { peers }: Bench): Promise<Prepared> {
   const shape = { rule: 'gated_delta', decay: 'channel', heads, dim } as const;
   const options = { updateRule: shape.rule };
-  const state = await feed(context, (before, length) => {
-    const inputs = tensorsOf(linearAttentionInputs({ ...shape, length }));
+  // one piece of inputs, fed again and again
+  const piece = linearAttentionInputs({ ...shape, length: Math.min(PIECE, context) });
+  const state = await feed(context, (before) => {
+    const inputs = tensorsOf(piece);
     return linearAttentionUpdate({ ...(inputs as unknown as LinearAttentionInputs), state: before }, options).state;
   });
   const inputs = { ...linearAttentionInputs({ ...shape, length: 1 }), state };
@@ -60,7 +62,7 @@ async function linear(context: number, { heads, dim }: Sizes, { peers }: Bench):
   const wanted = naiveLinearAttention(in64 as unknown as Parameters<typeof naiveLinearAttention>[0], options);
   const tensors = tensorsOf(inputs as Record<string, HostArray>);
   const candidates: Candidate[] = [...ourCandidates(() => linearAttentionUpdate(tensors as unknown as LinearAttentionInputs, options))];
-  const native = await peers.onnxRuntime?.candidate(onnxLinearAttention(inputs, shape.rule, heads, dim, state));
+  const native = await peers.onnxRuntime?.candidate(onnxLinearAttention(inputs, shape.rule, state));
   if (native) candidates.push(native);
   return {
     candidates,
@@ -79,9 +81,10 @@ async function ssm(context: number, { channels, states }: Sizes): Promise<Prepar
     outputMatrix: uniform([1, length, states], 5),
     skip: uniform([channels], 6),
   });
+  const piece = inputsOf(Math.min(PIECE, context));
   const state = await feed(
     context,
-    (before, length) => selectiveScan({ ...(tensorsOf(inputsOf(length)) as unknown as SelectiveScanInputs), state: before }).state,
+    (before) => selectiveScan({ ...(tensorsOf(piece) as unknown as SelectiveScanInputs), state: before }).state,
   );
   const inputs = { ...inputsOf(1), state };
   const in64 = Object.fromEntries(Object.entries(inputs).map(([name, array]) => [name, doubles(array)]));
@@ -103,20 +106,9 @@ async function softmax(context: number, { heads, dim }: Sizes, { peers }: Bench)
   const wanted = naiveSoftmaxAttention({ query: doubles(query), key: doubles(key), value: doubles(value) }, { causal: true });
   const candidates: Candidate[] = [...ourCandidates(() => softmaxAttention(tensors, { causal: true }))];
   if (peers.onnxRuntime) {
-    const width = heads * dim;
-    const last = ({ data }: HostArray): HostArray => ({ shape: [1, 1, width], data: data.slice((context - 1) * width) });
-    const native = await peers.onnxRuntime.candidate({
-      operator: 'GroupQueryAttention',
-      domain: 'com.microsoft',
-      inputs: [
-        { shape: [1, 1, width], data: query.data },
-        ...[last(key), last(value), headsFirst(key), headsFirst(value)],
-        { shape: [1], data: Int32Array.of(context - 1) },
-        { shape: [], data: Int32Array.of(context) },
-      ],
-      outputs: ['output', null, null],
-      attributes: { num_heads: { int: heads }, kv_num_heads: { int: heads } },
-    });
+    const last = ({ data }: HostArray): HostArray => ({ shape: query.shape, data: data.slice((context - 1) * heads * dim) });
+    const cache = [headsFirst(key), headsFirst(value)] as const;
+    const native = await peers.onnxRuntime.candidate(onnxGroupQueryAttention({ query, key: last(key), value: last(value) }, { cache }));
     candidates.push({ ...native, implementation: 'GroupQueryAttention, which copies its cache' });
   }
   return {

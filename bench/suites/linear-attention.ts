@@ -11,6 +11,7 @@ import type { Bench, CaseResult, Suite } from '../measure/suite.ts';
 import { floor, rowOf } from '../measure/suite.ts';
 import { gradientCall, ourCandidates, tensorsOf } from '../measure/tfjs.ts';
 import type { HostArray } from '../measure/tfjs.ts';
+import { onnxLinearAttention } from '../peers/onnx-calls.ts';
 
 type Decay = 'none' | 'head' | 'channel';
 
@@ -58,7 +59,7 @@ function flopsOf({ rule, decay, length, heads, dim }: Shape): number {
 }
 
 async function forward(shape: Shape, { peers }: Bench, composedToo: boolean): Promise<Prepared> {
-  const { rule, decay, heads, dim } = shape;
+  const { rule, heads, dim } = shape;
   const inputs = linearAttentionInputs(shape);
   // one head in full length: the others are held to it by the other candidates
   const head = heads - 1;
@@ -68,7 +69,7 @@ async function forward(shape: Shape, { peers }: Bench, composedToo: boolean): Pr
   const tensors = tensorsOf(inputs);
   const [ours, composed] = ourCandidates(() => linearAttentionUpdate(tensors as unknown as LinearAttentionInputs, { updateRule: rule }));
   const candidates: Candidate[] = composedToo ? [ours, composed] : [ours];
-  const native = await peers.onnxRuntime?.candidate(onnxLinearAttention(inputs, rule, heads, dim));
+  const native = await peers.onnxRuntime?.candidate(onnxLinearAttention(inputs, rule));
   if (native) candidates.push(native);
   return {
     candidates,
@@ -79,36 +80,6 @@ async function forward(shape: Shape, { peers }: Bench, composedToo: boolean): Pr
     skipped: composedToo ? [] : [{ name: COMPOSED, reason: 'takes minutes at this length' }],
     dispose: () => tf.dispose(tensors),
   };
-}
-
-/** The runtime's own operator: packed [B, T, H D] inputs, decay in log space; the scale defaults to Dk^-0.5 as ours does. */
-export function onnxLinearAttention(
-  inputs: Readonly<Record<string, HostArray>>,
-  rule: LinearAttentionRule,
-  heads: number,
-  dim: number,
-  state: HostArray | null = null,
-) {
-  const packed = (array: HostArray | undefined): HostArray | null => {
-    if (!array) return null;
-    const [batch, length] = array.shape as [number, number];
-    return { shape: [batch, length, array.data.length / (batch * length)], data: array.data };
-  };
-  const optional = [state, packed(inputs['logDecay']), packed(inputs['beta'])];
-  // trailing optional inputs are left out altogether
-  while (optional.at(-1) === null) optional.pop();
-  return {
-    operator: 'LinearAttention',
-    domain: 'com.microsoft',
-    inputs: [packed(inputs['query']), packed(inputs['key']), packed(inputs['value']), ...optional],
-    outputs: ['output', 'state'],
-    attributes: {
-      q_num_heads: { int: heads },
-      kv_num_heads: { int: heads },
-      update_rule: { string: rule },
-      scale: { float: dim ** -0.5 },
-    },
-  } as const;
 }
 
 function both(shape: Shape): Prepared {
@@ -153,7 +124,7 @@ function caseOf(shape: Shape, direction: 'forward' | 'both', bench: Bench): Case
       flops: flopsOf(shape) * (forwardOnly ? 1 : 3),
       bytes: forwardOnly ? read + written : 2 * read + written,
     },
-    prepare: () => (forwardOnly ? forward(shape, bench, shape.length <= 16_384) : both(shape)),
+    prepare: () => (forwardOnly ? forward(shape, bench, shape.length <= 4096) : both(shape)),
   };
 }
 

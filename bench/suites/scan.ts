@@ -158,7 +158,7 @@ function caseOf(scan: Scan, direction: 'forward' | 'forward + backward', length:
       const weights = tensorsOf(cotangents);
       const weights64 = inDoubles(cotangents);
       return {
-        candidates: ourCandidates(gradientCall(scan.run, tensors, weights)),
+        candidates: ourCandidates(gradientCall((given) => scan.run(given), tensors, weights)),
         checks: [directionCheck(inputs, (given) => weightedSum64(scan.oracle(given), weights64))],
         agreement: 1e-3,
         dispose: () => tf.dispose([tensors, weights]),

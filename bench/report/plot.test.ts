@@ -1,0 +1,30 @@
+import { describe, expect, it } from 'vitest';
+import { drawPanels, logTicks } from './plot.ts';
+
+describe('plots', () => {
+  it('puts ticks at round numbers', () => {
+    expect(logTicks(0.9, 60, 10)).toEqual([1, 2, 5, 10, 20, 50]);
+    expect(logTicks(256, 4096, 2)).toEqual([256, 512, 1024, 2048, 4096]);
+    expect(logTicks(1, 1e4, 10)).toEqual([1, 10, 100, 1000, 10000]);
+  });
+
+  it('draws a curve per candidate, in one colour over all panels, with its texts escaped', () => {
+    const line = (label: string, y: number) => ({
+      label,
+      points: [256, 1024].map((x) => ({ x, y: y * x, low: y * x * 0.9, high: y * x * 1.1 })),
+    });
+    const panel = (title: string) => ({ title, xLabel: 'T', yLabel: 'ms', lines: [line('a < b', 1), line('c', 3)] });
+    const svg = drawPanels('a machine', [
+      panel('one'),
+      panel('two'),
+      { title: 'bars', valueLabel: 'GFLOP/s', groups: [{ label: 'case', bars: [{ label: 'c', value: 2 }] }] },
+    ]);
+    expect(svg.match(/<path /g)).toHaveLength(4);
+    expect(svg.match(/a &lt; b/g)).toHaveLength(2);
+    expect(svg).not.toContain('NaN');
+    const colourOf = (tag: string): Set<string> =>
+      new Set([...svg.matchAll(new RegExp(`<${tag} [^>]*stroke="(#\\w+)" stroke-width`, 'g'))].map(([, colour]) => colour!));
+    expect(colourOf('path').size).toBe(2);
+    expect(svg.trim().endsWith('</svg>')).toBe(true);
+  });
+});
