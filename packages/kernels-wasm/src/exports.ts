@@ -50,4 +50,38 @@ export interface KernelExports {
   complexScanForward(batch: number, time: number, channels: number, reverse: boolean, ar: number, ai: number, br: number, bi: number, sr: number, si: number, hr: number, hi: number, fr: number, fi: number): void;
   // prettier-ignore
   complexScanBackward(batch: number, time: number, channels: number, reverse: boolean, ar: number, ai: number, sr: number, si: number, hr: number, hi: number, dhr: number, dhi: number, dfr: number, dfi: number, gar: number, gai: number, gbr: number, gbi: number, gsr: number, gsi: number): void;
+  // prettier-ignore
+  copyRuns(n0: number, n1: number, bytes: number, from: number, from0: number, from1: number, to: number, to0: number, to1: number): void;
+  // prettier-ignore
+  transposeMatrices(n0: number, n1: number, rows: number, columns: number, from: number, from0: number, from1: number, row: number, to: number, to0: number, to1: number, toRow: number): void;
+  addArrays: CombineArrays;
+  subtractArrays: CombineArrays;
+  multiplyArrays: CombineArrays;
+  divideArrays: CombineArrays;
+  exponentials: MapArray;
+  sigmoids: MapArray;
+  hyperbolicTangents: MapArray;
+  softplusses: MapArray;
+  logarithms1p: MapArray;
+  logarithms: MapArray;
+  inverseRoots: MapArray;
+  negatives: MapArray;
+  squares: MapArray;
+  sumRuns(rows: number, n: number, x: number, factor: number, to: number): void;
+  sumMiddle(outer: number, rows: number, n: number, x: number, factor: number, to: number): void;
+}
+
+/** [n0][n1][n] results of a and b; `single` says which of them is one number for a run: 0 neither, 1 b, 2 a. */
+// prettier-ignore
+export type CombineArrays = (single: number, n0: number, n1: number, n: number, a: number, a0: number, a1: number, b: number, b0: number, b1: number, to: number) => void;
+
+/** A function of each of n numbers. */
+export type MapArray = (n: number, x: number, to: number) => void  // prettier-ignore
+  permute(rank: number, axes: number, rows: number, columns: number, from: number, fromStride: number, to: number, toStride: number): void;
+  // prettier-ignore
+  exponential(count: number, x: number, to: number): void;
+  // prettier-ignore
+  sigmoid(count: number, x: number, to: number): void;
+  // prettier-ignore
+  segmentSum(count: number, width: number, rows: number, ids: number, segments: number, sums: number): void;
 }

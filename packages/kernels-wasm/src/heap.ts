@@ -49,7 +49,7 @@ export class Heap {
   }
 
   /** A new tensor on the heap, its contents not set. */
-  output(shape: readonly number[], dtype: 'float32' | 'int32' = 'float32'): tf.TensorInfo {
+  output(shape: readonly number[], dtype: 'float32' | 'int32' | 'bool' = 'float32'): tf.TensorInfo {
     const output = this.backend.makeOutput([...shape], dtype);
     if (this.pointer(output) === 0 && shape.every((extent) => extent > 0)) outOfMemory(shape.reduce((a, b) => a * b, 4));
     return output;

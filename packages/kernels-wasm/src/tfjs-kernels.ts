@@ -1,9 +1,22 @@
 import * as tf from '@tensorflow/tfjs-core';
 import type { FindHeap, Heap } from './heap.ts';
 import { matMulOnHeap } from './matmul.ts';
+import { transposeOnHeap } from './transpose.ts';
+import { copyReplacements } from './tfjs-copy.ts';
+import { elementwiseReplacements } from './tfjs-elementwise.ts';
+import { reductionReplacements } from './tfjs-reduction.ts';
 
-type Call = { inputs: Record<string, tf.TensorInfo>; attrs: Record<string, unknown>; backend: unknown };
-type Replacement = (call: Call, heap: Heap, original: (call: Call) => tf.TensorInfo) => tf.TensorInfo;
+/** What tfjs hands to a kernel. */
+export interface KernelCall {
+  readonly inputs: Record<string, tf.TensorInfo>;
+  readonly attrs: Record<string, unknown>;
+  readonly backend: unknown;
+}
+
+type Result = tf.TensorInfo | tf.TensorInfo[];
+
+/** A kernel of ours in the place of `original`, which it may call for what it does not do itself. */
+export type Replacement = (call: KernelCall, heap: Heap, original: (call: KernelCall) => Result) => Result;
 
 const batchMatMul: Replacement = ({ inputs, attrs }, heap) =>
   matMulOnHeap(heap, {
@@ -26,9 +39,45 @@ const fusedMatMul: Replacement = (call, heap, original) => {
   return output;
 };
 
+const size = (shape: readonly number[]): number => shape.reduce((x, y) => x * y, 1);
+
+const transpose: Replacement = (call, heap, original) => {
+  const x = call.inputs['x']!;
+  if (x.dtype !== 'float32' && x.dtype !== 'int32') return original(call);
+  return transposeOnHeap(heap, x, call.attrs['perm'] as number[]);
+};
+
+function elementwise(name: 'exponential' | 'sigmoid'): Replacement {
+  return (call, heap, original) => {
+    const x = call.inputs['x']!;
+    if (x.dtype !== 'float32') return original(call);
+    const output = heap.output(x.shape);
+    heap.kernels[name](size(x.shape), ...heap.pointers(x, output));
+    return output;
+  };
+}
+
+const unsortedSegmentSum: Replacement = ({ inputs, attrs }, heap) => {
+  const [x, segmentIds] = [inputs['x']!, inputs['segmentIds']!];
+  if (x.dtype !== 'float32') throw new Error(`UnsortedSegmentSum on wasm takes float32, got ${x.dtype}`);
+  const segments = attrs['numSegments'] as number;
+  const rest = x.shape.slice(1);
+  const output = heap.zeros([segments, ...rest]);
+  const [rows, ids, sums] = heap.pointers(x, segmentIds, output);
+  heap.kernels.segmentSum(x.shape[0]!, size(rest), rows, ids, segments, sums);
+  return output;
+};
+
 const replacements: Readonly<Record<string, Replacement>> = {
   BatchMatMul: batchMatMul,
   _FusedMatMul: fusedMatMul,
+  Transpose: transpose,
+  Exp: elementwise('exponential'),
+  Sigmoid: elementwise('sigmoid'),
+  UnsortedSegmentSum: unsortedSegmentSum,
+  ...copyReplacements,
+  ...elementwiseReplacements,
+  ...reductionReplacements,
 };
 
 /**
@@ -41,13 +90,13 @@ export function replaceTfjsKernels(findHeap: FindHeap): () => void {
   const undo: (() => void)[] = [];
   for (const [kernelName, replacement] of Object.entries(replacements)) {
     const before = tf.getKernel(kernelName, 'wasm') as tf.KernelConfig | undefined;
-    const original = (call: Call): tf.TensorInfo => before!.kernelFunc(call as unknown as Parameters<tf.KernelFunc>[0]) as tf.TensorInfo;
+    const original = (call: KernelCall): Result => before!.kernelFunc(call as unknown as Parameters<tf.KernelFunc>[0]);
     const config: tf.KernelConfig = {
       kernelName,
       backendName: 'wasm',
       ...(before?.setupFunc && { setupFunc: before.setupFunc }),
       ...(before?.disposeFunc && { disposeFunc: before.disposeFunc }),
-      kernelFunc: (call) => replacement(call as unknown as Call, findHeap(call.backend), original),
+      kernelFunc: (call) => replacement(call as unknown as KernelCall, findHeap(call.backend), original),
     };
     if (before) tf.unregisterKernel(kernelName, 'wasm');
     tf.registerKernel(config);

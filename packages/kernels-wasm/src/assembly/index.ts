@@ -52,3 +52,18 @@ export {
   scanRow,
   scanRowBackward,
 } from './scan';
+export { copyRuns, transposeMatrices, transposeMatrix } from './copy';
+export { addArrays, divideArrays, multiplyArrays, subtractArrays } from './arithmetic';
+export {
+  exponentials,
+  hyperbolicTangents,
+  inverseRoots,
+  logarithms,
+  logarithms1p,
+  negatives,
+  sigmoids,
+  softplusses,
+  squares,
+} from './functions';
+export { sumMiddle, sumRows, sumRuns } from './reduction';
+export { exponential, permute, segmentSum, sigmoid, transposeBlock } from './permute';

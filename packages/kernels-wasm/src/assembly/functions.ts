@@ -1,0 +1,163 @@
+import { fma, loadSome, nfma, splat, storeSome, tanh4 } from './lanes';
+
+// functions of one float32 each, four at a time; the codes are those of UNARY in tfjs-elementwise.ts
+
+// added to a number below 2^22 it leaves the nearest whole number in the low bits
+const MAGIC: f32 = 12582912;
+
+/** e^r for |r| <= ln(2) / 2 where x = r + n ln 2 and t = n + MAGIC. */
+// @ts-ignore: decorator
+@inline
+function expRemainder4(x: v128, t: v128): v128 {
+  const n = f32x4.sub(t, splat(MAGIC));
+  // ln 2 in two parts keeps the remainder exact
+  let r = nfma(n, splat(0.693359375), x);
+  r = nfma(n, splat(-2.1219444e-4), r);
+  let p = fma(splat(1.98756915e-4), r, splat(1.3981999507e-3));
+  p = fma(p, r, splat(8.3334519073e-3));
+  p = fma(p, r, splat(4.1665795894e-2));
+  p = fma(p, r, splat(1.6666665459e-1));
+  p = fma(p, r, splat(5.0000001201e-1));
+  return fma(p, f32x4.mul(r, r), f32x4.add(r, splat(1)));
+}
+
+/** e^x, results below the normal range included; beyond the clamps it is 0 or Infinity by itself, and NaN passes through both. */
+// @ts-ignore: decorator
+@inline
+function wideExp4(x: v128): v128 {
+  const clamped = f32x4.pmin(f32x4.pmax(x, splat(-104)), splat(89));
+  const t = fma(clamped, splat(1.44269504), splat(MAGIC));
+  const p = expRemainder4(clamped, t);
+  // 2^n in two factors: alone it may not fit the exponent field
+  const whole = i32x4.sub(t, i32x4.splat(0x4b400000));
+  const half = i32x4.shr_s(whole, 1);
+  const bias = i32x4.splat(127);
+  const first = i32x4.shl(i32x4.add(half, bias), 23);
+  const second = i32x4.shl(i32x4.add(i32x4.sub(whole, half), bias), 23);
+  return f32x4.mul(f32x4.mul(p, first), second);
+}
+
+/** e^-|x|, results below the normal range included. */
+// @ts-ignore: decorator
+@inline
+function decay4(x: v128): v128 {
+  const clamped = f32x4.pmax(f32x4.neg(f32x4.abs(x)), splat(-104));
+  const t = fma(clamped, splat(1.44269504), splat(MAGIC));
+  // 2^(n + 64) always fits
+  const scale = i32x4.shl(i32x4.add(t, i32x4.splat(127 + 64)), 23);
+  return f32x4.mul(f32x4.mul(expRemainder4(clamped, t), scale), splat(5.421010862427522e-20));
+}
+
+/** ln x; 0 gives -Infinity, below 0 NaN. */
+// @ts-ignore: decorator
+@inline
+function log4(x: v128): v128 {
+  // numbers below the normal range are raised by 2^24 first
+  const tiny = f32x4.lt(x, splat(1.17549435e-38));
+  const raised = v128.bitselect(f32x4.mul(x, splat(16777216)), x, tiny);
+  // mantissa in [sqrt(1/2), sqrt(2))
+  const shifted = i32x4.sub(raised, i32x4.splat(0x3f3504f3));
+  const exponent = i32x4.shr_s(shifted, 23);
+  const mantissa = i32x4.sub(raised, i32x4.shl(exponent, 23));
+  let e = f32x4.convert_i32x4_s(exponent);
+  e = f32x4.sub(e, v128.and(tiny, splat(24)));
+  const f = f32x4.sub(mantissa, splat(1));
+  const square = f32x4.mul(f, f);
+  let p = fma(splat(7.0376836292e-2), f, splat(-1.151461031e-1));
+  p = fma(p, f, splat(1.167699874e-1));
+  p = fma(p, f, splat(-1.2420140846e-1));
+  p = fma(p, f, splat(1.4249322787e-1));
+  p = fma(p, f, splat(-1.6668057665e-1));
+  p = fma(p, f, splat(2.0000714765e-1));
+  p = fma(p, f, splat(-2.4999993993e-1));
+  p = fma(p, f, splat(3.3333331174e-1));
+  let y = f32x4.mul(f32x4.mul(p, f), square);
+  y = fma(e, splat(-2.1219444e-4), y);
+  y = nfma(splat(0.5), square, y);
+  let result = fma(e, splat(0.693359375), f32x4.add(f, y));
+  result = v128.bitselect(splat(-Infinity), result, f32x4.eq(x, splat(0)));
+  result = v128.bitselect(x, result, f32x4.eq(x, splat(Infinity)));
+  return v128.bitselect(splat(NaN), result, v128.not(f32x4.ge(x, splat(0))));
+}
+
+/** ln(1 + x) without the digits that 1 + x loses. */
+// @ts-ignore: decorator
+@inline
+function log1p4(x: v128): v128 {
+  const u = f32x4.add(splat(1), x);
+  const lost = f32x4.div(f32x4.sub(x, f32x4.sub(u, splat(1))), u);
+  const known = f32x4.lt(f32x4.abs(lost), splat(1));
+  return f32x4.add(log4(u), v128.and(lost, known));
+}
+
+// @ts-ignore: decorator
+@inline
+function stableSigmoid4(x: v128): v128 {
+  const e = decay4(x);
+  const s = f32x4.div(splat(1), f32x4.add(splat(1), e));
+  return v128.bitselect(f32x4.mul(e, s), s, f32x4.lt(x, splat(0)));
+}
+
+// @ts-ignore: decorator
+@inline
+function apply(op: i32, x: v128): v128 {
+  if (op == 0) return wideExp4(x);
+  if (op == 1) return stableSigmoid4(x);
+  if (op == 2) return tanh4(x);
+  // max(x, 0) + ln(1 + e^-|x|)
+  if (op == 3) return f32x4.add(f32x4.max(x, splat(0)), log1p4(decay4(x)));
+  if (op == 4) return log1p4(x);
+  if (op == 5) return log4(x);
+  if (op == 6) return f32x4.div(splat(1), f32x4.sqrt(x));
+  if (op == 7) return f32x4.neg(x);
+  return f32x4.mul(x, x);
+}
+
+// @ts-ignore: decorator
+@inline
+function applyAll(op: i32, n: i32, x: usize, to: usize): void {
+  let j = 0;
+  for (; j + 4 <= n; j += 4) {
+    v128.store(to, apply(op, v128.load(x)));
+    x += 16;
+    to += 16;
+  }
+  if (j < n) storeSome(to, apply(op, loadSome(x, n - j)), n - j);
+}
+
+export function exponentials(n: i32, x: usize, to: usize): void {
+  applyAll(0, n, x, to);
+}
+
+export function sigmoids(n: i32, x: usize, to: usize): void {
+  applyAll(1, n, x, to);
+}
+
+export function hyperbolicTangents(n: i32, x: usize, to: usize): void {
+  applyAll(2, n, x, to);
+}
+
+export function softplusses(n: i32, x: usize, to: usize): void {
+  applyAll(3, n, x, to);
+}
+
+/** ln(1 + x). */
+export function logarithms1p(n: i32, x: usize, to: usize): void {
+  applyAll(4, n, x, to);
+}
+
+export function logarithms(n: i32, x: usize, to: usize): void {
+  applyAll(5, n, x, to);
+}
+
+export function inverseRoots(n: i32, x: usize, to: usize): void {
+  applyAll(6, n, x, to);
+}
+
+export function negatives(n: i32, x: usize, to: usize): void {
+  applyAll(7, n, x, to);
+}
+
+export function squares(n: i32, x: usize, to: usize): void {
+  applyAll(8, n, x, to);
+}
