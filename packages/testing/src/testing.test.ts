@@ -1,6 +1,7 @@
 import * as tf from '@tensorflow/tfjs-core';
 import { setupBackend } from '@seqloom/core';
-import { beforeAll, describe, expect, it } from 'vitest';
+import { beforeAll, describe, expect, it, vi } from 'vitest';
+import { leftOut } from './backends.ts';
 import { compareNumbers, installCloseness } from './closeness.ts';
 import { failAtKernel, faultSweep, InjectedFault, recordKernels } from './fault.ts';
 import { directionalDerivative64, gradientsOf } from './finite-difference.ts';
@@ -134,5 +135,20 @@ describe('counts', () => {
       { law: 10, backend: 'wasm', passed: 0, failed: 0, skipped: 1 },
     ]);
     expect(lawTable(counts).split('\n')[1]).toMatch(/^1 +split +- +1\/0\/0 +0\/1\/0$/);
+  });
+});
+
+describe('backends', () => {
+  it('are left out with a reason, WebGPU unless it is asked for', () => {
+    for (const [asked, webgpu, wasm] of [
+      ['', 'SEQLOOM_WEBGPU is not 1', null],
+      ['1', null, null],
+      ['only', null, 'this run is for webgpu alone'],
+    ] as const) {
+      vi.stubEnv('SEQLOOM_WEBGPU', asked);
+      expect(leftOut('webgpu')).toBe(webgpu);
+      expect(leftOut('wasm')).toBe(wasm);
+    }
+    vi.unstubAllEnvs();
   });
 });

@@ -125,8 +125,8 @@ class ReadsFreeMemory extends ToyMixer {
     const { wasm } = tf.backend() as unknown as {
       wasm: { _malloc(bytes: number): number; _free(address: number): void; HEAPF32: Float32Array };
     };
-    const address = wasm._malloc(512);
-    const found = wasm.HEAPF32[address / 4 + 50]!;
+    const address = wasm._malloc(4096);
+    const found = wasm.HEAPF32.subarray(address / 4, address / 4 + 1024).reduce((sum, value) => sum + value, 0);
     wasm._free(address);
     return { ...result, output: tf.add(result.output, tf.mul(found, 1e-30)) as tf.Tensor3D };
   }

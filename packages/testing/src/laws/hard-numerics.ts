@@ -64,6 +64,8 @@ export const dirtyMemoryLaw: Law<MixerSubject> = {
       dirtyMemory();
       const dirty = await feedAll(mixer, [input]);
       holds([
+        // both can be NaN where memory was dirty before
+        finiteFault('output after dirtying free memory', dirty.output.data),
         bitFault('output after dirtying free memory', dirty.output, clean.output),
         ...Object.entries(clean.state).map(([name, array]) =>
           bitFault(`state.${name} after dirtying free memory`, dirty.state[name]!, array),
