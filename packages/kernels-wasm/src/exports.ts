@@ -67,6 +67,8 @@ export interface KernelExports {
   inverseRoots: MapArray;
   negatives: MapArray;
   squares: MapArray;
+  // prettier-ignore
+  segmentSum(count: number, width: number, rows: number, ids: number, segments: number, sums: number): void;
   sumRuns(rows: number, n: number, x: number, factor: number, to: number): void;
   sumMiddle(outer: number, rows: number, n: number, x: number, factor: number, to: number): void;
 }
@@ -76,12 +78,4 @@ export interface KernelExports {
 export type CombineArrays = (single: number, n0: number, n1: number, n: number, a: number, a0: number, a1: number, b: number, b0: number, b1: number, to: number) => void;
 
 /** A function of each of n numbers. */
-export type MapArray = (n: number, x: number, to: number) => void  // prettier-ignore
-  permute(rank: number, axes: number, rows: number, columns: number, from: number, fromStride: number, to: number, toStride: number): void;
-  // prettier-ignore
-  exponential(count: number, x: number, to: number): void;
-  // prettier-ignore
-  sigmoid(count: number, x: number, to: number): void;
-  // prettier-ignore
-  segmentSum(count: number, width: number, rows: number, ids: number, segments: number, sums: number): void;
-}
+export type MapArray = (n: number, x: number, to: number) => void;

@@ -1,7 +1,6 @@
 import * as tf from '@tensorflow/tfjs-core';
 import type { FindHeap, Heap } from './heap.ts';
 import { matMulOnHeap } from './matmul.ts';
-import { transposeOnHeap } from './transpose.ts';
 import { copyReplacements } from './tfjs-copy.ts';
 import { elementwiseReplacements } from './tfjs-elementwise.ts';
 import { reductionReplacements } from './tfjs-reduction.ts';
@@ -41,22 +40,6 @@ const fusedMatMul: Replacement = (call, heap, original) => {
 
 const size = (shape: readonly number[]): number => shape.reduce((x, y) => x * y, 1);
 
-const transpose: Replacement = (call, heap, original) => {
-  const x = call.inputs['x']!;
-  if (x.dtype !== 'float32' && x.dtype !== 'int32') return original(call);
-  return transposeOnHeap(heap, x, call.attrs['perm'] as number[]);
-};
-
-function elementwise(name: 'exponential' | 'sigmoid'): Replacement {
-  return (call, heap, original) => {
-    const x = call.inputs['x']!;
-    if (x.dtype !== 'float32') return original(call);
-    const output = heap.output(x.shape);
-    heap.kernels[name](size(x.shape), ...heap.pointers(x, output));
-    return output;
-  };
-}
-
 const unsortedSegmentSum: Replacement = ({ inputs, attrs }, heap) => {
   const [x, segmentIds] = [inputs['x']!, inputs['segmentIds']!];
   if (x.dtype !== 'float32') throw new Error(`UnsortedSegmentSum on wasm takes float32, got ${x.dtype}`);
@@ -71,9 +54,6 @@ const unsortedSegmentSum: Replacement = ({ inputs, attrs }, heap) => {
 const replacements: Readonly<Record<string, Replacement>> = {
   BatchMatMul: batchMatMul,
   _FusedMatMul: fusedMatMul,
-  Transpose: transpose,
-  Exp: elementwise('exponential'),
-  Sigmoid: elementwise('sigmoid'),
   UnsortedSegmentSum: unsortedSegmentSum,
   ...copyReplacements,
   ...elementwiseReplacements,

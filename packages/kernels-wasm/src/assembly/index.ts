@@ -66,4 +66,4 @@ export {
   squares,
 } from './functions';
 export { sumMiddle, sumRows, sumRuns } from './reduction';
-export { exponential, permute, segmentSum, sigmoid, transposeBlock } from './permute';
+export { segmentSum } from './rows';

@@ -17,3 +17,11 @@ export function scatterAddRows(count: i32, width: i32, rows: usize, indices: usi
     rows += bytes;
   }
 }
+
+/** sums[ids[i]] += rows[i]; ids outside 0..segments - 1 are dropped. */
+export function segmentSum(count: i32, width: i32, rows: usize, ids: usize, segments: i32, sums: usize): void {
+  for (let i = 0; i < count; i++) {
+    const id = load<i32>(ids + ((<usize>i) << 2));
+    if (id >= 0 && id < segments) addRow(width, rows + ((<usize>(i * width)) << 2), sums + ((<usize>(id * width)) << 2));
+  }
+}
