@@ -3,6 +3,8 @@ export type { BackendOptions, KernelPackage } from './backend/loaders.ts';
 export type { DecodeState, Evidence, Form, MechanismCard, Pattern } from './card.ts';
 export * from './config.ts';
 export * from './error.ts';
+export { registerGradients } from './gradient/index.ts';
+export { valueAndGradients } from './gradient/value-and-gradients.ts';
 export * from './kernel/define.ts';
 export * from './kernel/adamw-step.ts';
 export * from './kernel/block-attention.ts';

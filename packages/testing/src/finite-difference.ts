@@ -1,4 +1,5 @@
 import * as tf from '@tensorflow/tfjs-core';
+import { valueAndGradients } from '@seqloom/core';
 import { weightedSum64 } from './oracle/array64.ts';
 import type { Array64, Arrays64 } from './oracle/array64.ts';
 
@@ -81,21 +82,10 @@ export async function directionalDerivative(at: (h: number) => Promise<LossValue
 /**
  * Gradients of a scalar with respect to tensors; a tensor that the scalar does not depend on gets null.
  *
- * When the work throws, tfjs would keep the tensors that its tape saved: they are freed here.
- *
  * @param scalar makes a scalar tensor
  */
 export function gradientsOf(scalar: () => tf.Tensor, by: readonly tf.Tensor[]): (tf.Tensor | null)[] {
-  const engine = tf.engine() as unknown as { state: { activeTape: { saved?: tf.Tensor[] }[] | null } };
-  try {
-    // the value is left to the scope, so that it goes when the backward pass throws
-    return tf.tidy(() => {
-      const { grads } = tf.engine().gradients(scalar, [...by], undefined, true);
-      return grads.map((gradient) => (gradient as tf.Tensor | null | undefined) ?? null) as tf.Tensor[];
-    });
-  } catch (error) {
-    for (const node of engine.state.activeTape ?? []) tf.dispose(node.saved ?? []);
-    engine.state.activeTape = null;
-    throw error;
-  }
+  const { value, gradients } = valueAndGradients(scalar, by);
+  value.dispose();
+  return gradients;
 }

@@ -78,7 +78,6 @@ export async function quickstart(flags: QuickstartFlags): Promise<void> {
         kernels: result.kernels.join(', '),
         parameters: result.parameters.toLocaleString('en'),
         tokens: summary.tokens.toLocaleString('en'),
-        'tokens per second': result.tokensPerSecond.toLocaleString('en'),
       },
       samples: [sample],
       details: { model: model.config, kernelRuns: result.kernelRuns },

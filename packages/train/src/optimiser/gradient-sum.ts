@@ -1,4 +1,5 @@
 import * as tf from '@tensorflow/tfjs-core';
+import { valueAndGradients } from '@seqloom/core';
 import { squaredNorm } from './clip.ts';
 import type { ParameterRule } from './groups.ts';
 
@@ -27,9 +28,9 @@ export class GradientSum {
    */
   add(lossSum: () => tf.Scalar, tokens: number): void {
     const variables = this.rules.map(({ parameter }) => parameter.variable);
-    const { value, grads } = tf.variableGrads(lossSum, variables);
-    for (const { name, parameter } of this.rules) {
-      const gradient = grads[parameter.variable.name];
+    const { value, gradients } = valueAndGradients(lossSum, variables);
+    for (const [place, { name }] of this.rules.entries()) {
+      const gradient = gradients[place];
       if (!gradient) continue;
       const held = this.gradients.get(name);
       this.gradients.set(name, held ? tf.add(held, gradient) : gradient);
