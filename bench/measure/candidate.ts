@@ -49,6 +49,8 @@ export interface Case {
   /** its place on the curve's axis */
   readonly x?: number;
   readonly work: Work;
+  /** whether one call of ours is also measured kernel by kernel */
+  readonly profiled?: boolean;
   /** makes inputs and candidates; called when the case's turn comes, so that only one case holds memory */
   prepare(): Prepared | Promise<Prepared>;
 }

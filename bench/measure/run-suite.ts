@@ -11,6 +11,7 @@ import { describeMachine, loadWarning } from './machine.ts';
 import { disagreement } from './parity.ts';
 import { measurePeak } from './peak.ts';
 import type { Peak } from './peak.ts';
+import { profileKernels } from './profile.ts';
 import type { CaseResult, Row, Suite, SuiteResult } from './suite.ts';
 import { implementationReport, startTfjs, useBackend } from './tfjs.ts';
 
@@ -135,7 +136,10 @@ export async function runCase(each: Case, kernels: string, peak: Peak, timing: T
         facts,
       });
     }
-    return { name: each.name, series: each.series ?? null, x: each.x ?? null, work: each.work, rows, refused };
+    const ourCandidate = each.profiled ? green.find(({ candidate }) => candidate.name === OURS)?.candidate : undefined;
+    if (ourCandidate) await enter(ourCandidate);
+    const profile = ourCandidate?.backend ? await profileKernels(ourCandidate.backend, () => ourCandidate.run()) : null;
+    return { name: each.name, series: each.series ?? null, x: each.x ?? null, work: each.work, rows, refused, profile };
   } finally {
     prepared.candidates.forEach((candidate) => candidate.dispose?.());
     prepared.dispose?.();

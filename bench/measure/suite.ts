@@ -4,6 +4,7 @@ import type { Case, Work } from './candidate.ts';
 import type { TimingSettings } from './interleave.ts';
 import type { Machine } from './machine.ts';
 import type { Peak } from './peak.ts';
+import type { KernelShare } from './profile.ts';
 import type { Spread } from './statistics.ts';
 
 /** What a suite's cases are made of. */
@@ -47,6 +48,8 @@ export interface CaseResult {
   readonly rows: readonly Row[];
   /** candidates that were not timed: red parity, too slow, or unable */
   readonly refused: readonly SkippedPeer[];
+  /** one call of ours, kernel by kernel, where the case asks for it */
+  readonly profile: readonly KernelShare[] | null;
 }
 
 /** A floor and what was reached. */

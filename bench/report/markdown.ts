@@ -2,7 +2,8 @@ import { loadWarning, machineLine } from '../measure/machine.ts';
 import { bytesText, digits } from '../measure/statistics.ts';
 import type { CaseResult, Row, SuiteResult } from '../measure/suite.ts';
 
-type Column = readonly [title: string, cell: (row: Row, result: CaseResult) => string | null];
+type Clock = SuiteResult['clock'];
+type Column = readonly [title: string, cell: (row: Row, result: CaseResult, clock: Clock) => string | null];
 
 const percent = (share: number): string => `${Math.round(share * 100)} %`;
 
@@ -18,7 +19,7 @@ const columns: readonly Column[] = [
   ['candidate', ({ candidate }) => candidate],
   ['what ran', ({ implementation }) => shortened(implementation)],
   ['median ms', ({ ms }) => digits(ms)],
-  ['min .. max', ({ wall }) => `${digits(wall.min)} .. ${digits(wall.max)}`],
+  ['min .. max', (row, _result, clock) => `${digits(row[clock].min)} .. ${digits(row[clock].max)}`],
   ['time / ours', ({ ratio, candidate }) => (ratio === null || candidate === 'seqloom' ? null : `${digits(ratio)}x`)],
   ['µs/token', ({ ms }, { work }) => (work.tokens ? digits((ms * 1000) / work.tokens) : null)],
   ['tokens/s', ({ tokensPerSecond }) => (tokensPerSecond === null ? null : digits(tokensPerSecond))],
@@ -37,19 +38,26 @@ function table(header: readonly string[], rows: readonly (readonly string[])[]):
   ];
 }
 
-function figureTable(results: readonly CaseResult[]): string[] {
+function figureTable(results: readonly CaseResult[], clock: Clock): string[] {
   const facts = [...new Set(results.flatMap(({ rows }) => rows.flatMap((row) => Object.keys(row.facts))))];
   const all: readonly Column[] = [
     ...columns,
     ...facts.map((fact): Column => [fact, ({ facts: given }) => (given[fact] === undefined ? null : given[fact].toLocaleString('en'))]),
   ];
-  const cells = results.flatMap((result) => result.rows.map((row) => all.map(([, cell]) => cell(row, result))));
+  const cells = results.flatMap((result) => result.rows.map((row) => all.map(([, cell]) => cell(row, result, clock))));
   // a column that says nothing is left out
   const used = all.map((_, index) => cells.some((row) => row[index] !== null));
   return table(
     all.filter((_, index) => used[index]).map(([title]) => title),
     cells.map((row) => row.filter((_, index) => used[index]).map((cell) => cell ?? '')),
   );
+}
+
+/** The kernels in which most of a call's time goes. */
+function profileTable({ name, profile }: CaseResult): string[] {
+  if (!profile) return [];
+  const top = profile.slice(0, 15).map(({ kernel, calls, ms, share }) => [kernel, String(calls), digits(ms), percent(share)]);
+  return ['', `## Where the time of one call goes: ${name}`, '', ...table(['kernel', 'calls', 'ms', 'share'], top)];
 }
 
 /** A suite's results as a page of Markdown; `figure` is the picture's file name. */
@@ -67,12 +75,12 @@ export function markdownReport(result: SuiteResult, figure: string | null): stri
     `- Machine: ${machineLine(result.machine)}`,
     `- Kernels: ${result.kernels}; peers: ${versions.join(', ')}`,
     `- Peak of a pure FMA loop on one core: ${peaks}`,
-    `- Medians of up to ${timing.samples} samples of at least ${timing.sampleMs} ms each, candidates in turns, ${result.clock === 'wall' ? 'wall clock' : 'processor time'}`,
+    `- Medians of up to ${timing.samples} samples of at least ${timing.sampleMs} ms each, candidates in turns, ${result.clock === 'wall' ? 'wall clock' : 'processor time of the whole process'}`,
     ...peers.skipped.map(({ name, reason }) => `- Skipped ${name}: ${reason}`),
     ...(loadWarning(result.machine) ? ['', `> ${loadWarning(result.machine)}`] : []),
     ...(result.quick ? ['', '> A quick run with small sizes: it shows that everything works, its times say nothing.'] : []),
     '',
-    ...figureTable(cases),
+    ...figureTable(cases, result.clock),
     ...(floors.length > 0
       ? [
           '',
@@ -89,6 +97,7 @@ export function markdownReport(result: SuiteResult, figure: string | null): stri
           ),
         ]
       : []),
+    ...cases.flatMap(profileTable),
     ...(notes.length > 0 ? ['', '## Notes', '', ...notes.map((note) => `- ${note}`)] : []),
     ...(refused.length > 0 ? ['', '## Not timed', '', ...refused] : []),
     ...(figure ? ['', `![${result.title}](${figure})`] : []),

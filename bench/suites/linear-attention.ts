@@ -49,6 +49,8 @@ export function linearAttentionInputs({ rule, decay, length, heads, dim }: Shape
   };
 }
 
+const tooLong = { name: COMPOSED, reason: 'takes minutes at this length' };
+
 /**
  * Operations that the recurrence needs per token and head: decay of the state, recall (delta rules), write and read, each Dk x Dv; what a
  * chunked method does beyond that is its own affair.
@@ -77,12 +79,12 @@ async function forward(shape: Shape, { peers }: Bench, composedToo: boolean): Pr
       equals('output', wanted.output.data, { part: (values) => pickHead(values, outputShape, head) }),
       equals('state', wanted.state.data, { part: (values) => Array.prototype.slice.call(values, head * dim * dim) as number[] }),
     ],
-    skipped: composedToo ? [] : [{ name: COMPOSED, reason: 'takes minutes at this length' }],
+    skipped: composedToo ? [] : [tooLong],
     dispose: () => tf.dispose(tensors),
   };
 }
 
-function both(shape: Shape): Prepared {
+function both(shape: Shape, composedToo: boolean): Prepared {
   const { rule } = shape;
   const inputs = linearAttentionInputs(shape);
   const cotangents = { output: uniform(inputs['value']!.shape, 6) };
@@ -96,9 +98,10 @@ function both(shape: Shape): Prepared {
       weights64,
     );
   return {
-    candidates: ourCandidates(call),
+    candidates: ourCandidates(call).slice(0, composedToo ? 2 : 1),
     checks: [directionCheck(inputs, loss)],
     agreement: 1e-3,
+    skipped: composedToo ? [] : [tooLong],
     dispose: () => tf.dispose([tensors, weights]),
   };
 }
@@ -124,7 +127,7 @@ function caseOf(shape: Shape, direction: 'forward' | 'both', bench: Bench): Case
       flops: flopsOf(shape) * (forwardOnly ? 1 : 3),
       bytes: forwardOnly ? read + written : 2 * read + written,
     },
-    prepare: () => (forwardOnly ? forward(shape, bench, shape.length <= 4096) : both(shape)),
+    prepare: () => (forwardOnly ? forward(shape, bench, shape.length <= 4096) : both(shape, shape.length <= 1024)),
   };
 }
 

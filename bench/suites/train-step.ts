@@ -53,6 +53,7 @@ const nameOf = (rows: number, length: number): string => `quickstart model, ${ro
 function caseOf(rows: number, length: number): Case {
   return {
     name: nameOf(rows, length),
+    profiled: true,
     work: { tokens: rows * length, flops: flopsOf(rows, length) },
     prepare: () => ({
       candidates: [trainingCandidate(OURS, FUSED_BACKEND, rows, length), trainingCandidate(COMPOSED, PLAIN_BACKEND, rows, length)],
