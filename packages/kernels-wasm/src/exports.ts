@@ -59,7 +59,6 @@ export interface KernelExports {
   multiplyArrays: CombineArrays;
   divideArrays: CombineArrays;
   exponentials: MapArray;
-  sigmoids: MapArray;
   hyperbolicTangents: MapArray;
   softplusses: MapArray;
   logarithms1p: MapArray;
@@ -69,6 +68,15 @@ export interface KernelExports {
   squares: MapArray;
   // prettier-ignore
   segmentSum(count: number, width: number, rows: number, ids: number, segments: number, sums: number): void;
+  selectiveScanBytes(time: number, channels: number, states: number, backward: boolean): number;
+  // prettier-ignore
+  selectiveForward(batch: number, time: number, channels: number, states: number, u: number, delta: number, transition: number, b: number, c: number, skip: number, state: number, y: number, final: number, scratch: number): void;
+  // prettier-ignore
+  selectiveBackward(batch: number, time: number, channels: number, states: number, u: number, delta: number, transition: number, b: number, c: number, skip: number, state: number, dy: number, dFinal: number, gu: number, gDelta: number, gTransition: number, gb: number, gc: number, gSkip: number, gState: number, scratch: number): void;
+  // prettier-ignore
+  topRows(rows: number, width: number, k: number, input: number, values: number, indices: number): void;
+  // prettier-ignore
+  spreadRows(rows: number, width: number, k: number, upstream: number, indices: number, to: number): void;
   sumRuns(rows: number, n: number, x: number, factor: number, to: number): void;
   sumMiddle(outer: number, rows: number, n: number, x: number, factor: number, to: number): void;
 }

@@ -35,19 +35,58 @@ export function bestBuild(): Build {
   });
 }
 
-/** Compiles a build. */
-export async function compileBuild(build: Build): Promise<WebAssembly.Module> {
+/** A build's binary. */
+export function binaryOf(build: Build): Uint8Array<ArrayBuffer> {
   const text = atob(build === 'relaxed' ? relaxedBinary : simdBinary);
-  return WebAssembly.compile(Uint8Array.from(text, (character) => character.charCodeAt(0)));
+  return Uint8Array.from(text, (character) => character.charCodeAt(0));
+}
+
+/**
+ * The same binary for a shared memory: a module has to say that the memory it imports is shared, as that of tfjs's threaded build in browsers is.
+ *
+ * Only the import changes: `memory, at least 1 page` becomes `shared memory, 1 to 65536 pages`.
+ */
+export function forSharedMemory(binary: Uint8Array): Uint8Array<ArrayBuffer> {
+  const name = [...'memory'].map((letter) => letter.charCodeAt(0));
+  // length of the name, the name, kind memory, no maximum, 1 page
+  const given = [name.length, ...name, 2, 0, 1];
+  const wanted = [name.length, ...name, 2, 3, 1, 0x80, 0x80, 4];
+  let section = 8;
+  while (section < binary.length) {
+    const id = binary[section]!;
+    let [size, at] = [0, section + 1];
+    for (let shift = 0; ; shift += 7) {
+      const byte = binary[at++]!;
+      size |= (byte & 127) << shift;
+      if (byte < 128) break;
+    }
+    if (id === 2) {
+      const body = [...binary.subarray(at, at + size)];
+      const place = body.findIndex((_, i) => given.every((byte, j) => body[i + j] === byte));
+      if (place < 0) break;
+      body.splice(place, given.length, ...wanted);
+      const length = [(body.length & 127) | 128, body.length >> 7];
+      return Uint8Array.from([...binary.subarray(0, section), 2, ...length, ...body, ...binary.subarray(at + size)]);
+    }
+    section = at + size;
+  }
+  throw new Error('kernels-wasm: the binary imports no memory');
+}
+
+/** Compiles a build. */
+export function compileBuild(build: Build): Promise<WebAssembly.Module> {
+  return WebAssembly.compile(binaryOf(build));
 }
 
 /** Finds the heap of the backend of a kernel call; the kernels are instantiated at the first call on a backend. */
-export function heapFinder(module: WebAssembly.Module): FindHeap {
+export function heapFinder(module: WebAssembly.Module, build: Build): FindHeap {
   const heaps = new WeakMap<object, Heap>();
   return (backend) => {
     let heap = heaps.get(backend as object);
     if (!heap) {
-      heap = new Heap(backend as WasmBackend, module);
+      const { wasm } = backend as WasmBackend;
+      const shared = typeof SharedArrayBuffer !== 'undefined' && (wasm.HEAPU8.buffer as unknown) instanceof SharedArrayBuffer;
+      heap = new Heap(backend as WasmBackend, shared ? new WebAssembly.Module(forSharedMemory(binaryOf(build))) : module);
       heaps.set(backend as object, heap);
     }
     return heap;

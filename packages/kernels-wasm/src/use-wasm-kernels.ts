@@ -8,6 +8,8 @@ import { implementSoftmaxCrossEntropy } from './softmax-cross-entropy.ts';
 import { implementRows } from './rows.ts';
 import { implementAdamWStep } from './adamw-step.ts';
 import { implementLinearScan } from './linear-scan.ts';
+import { implementSelectiveScan } from './selective-scan.ts';
+import { implementTopK } from './top-k.ts';
 import { bestBuild, compileBuild, heapFinder, supportsBuild } from './load.ts';
 import type { Build } from './load.ts';
 import { replaceTfjsKernels } from './tfjs-kernels.ts';
@@ -22,6 +24,8 @@ const implementations = [
   implementRows,
   implementAdamWStep,
   implementLinearScan,
+  implementSelectiveScan,
+  implementTopK,
 ];
 
 /** Kernels in use: their label, as `explain()` shows it, and the way back. */
@@ -53,7 +57,7 @@ export async function useWasmKernels(options: { readonly build?: Build } = {}): 
     });
   }
   const label = `kernels-wasm (${build})`;
-  const findHeap = heapFinder(await compileBuild(build));
+  const findHeap = heapFinder(await compileBuild(build), build);
   const undo = [replaceTfjsKernels(findHeap), ...implementations.map((implement) => implement(findHeap, label))];
   return {
     label,

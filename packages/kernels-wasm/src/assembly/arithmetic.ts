@@ -1,6 +1,6 @@
 import { loadSome, splat, storeSome } from './lanes';
 
-// a + b, a - b, a * b and a / b of float32 runs; the codes are those of BINARY in tfjs-elementwise.ts
+// a + b, a - b, a * b and a / b of float32 runs
 
 // @ts-ignore: decorator
 @inline

@@ -54,16 +54,8 @@ export {
 } from './scan';
 export { copyRuns, transposeMatrices, transposeMatrix } from './copy';
 export { addArrays, divideArrays, multiplyArrays, subtractArrays } from './arithmetic';
-export {
-  exponentials,
-  hyperbolicTangents,
-  inverseRoots,
-  logarithms,
-  logarithms1p,
-  negatives,
-  sigmoids,
-  softplusses,
-  squares,
-} from './functions';
+export { exponentials, hyperbolicTangents, inverseRoots, logarithms, logarithms1p, negatives, softplusses, squares } from './functions';
 export { sumMiddle, sumRows, sumRuns } from './reduction';
 export { segmentSum } from './rows';
+export { padRows, selectiveBackward, selectiveForward, selectiveScanBytes, selectiveStep, selectiveStepBackward } from './selective-scan';
+export { spreadRows, topRows } from './top-k';
