@@ -9,10 +9,13 @@ const roots = ['packages/*/src', 'tools', 'bench', 'examples'];
 const files = (suffix: string): string[] => roots.map((root) => `${root}/**/*${suffix}`);
 const special = [...files('.heavy.test.ts'), ...files('.webgpu.test.ts'), ...files('.browser.test.ts')];
 const vulkan = softwareVulkan();
-// tests that declare their suite once per backend, the laws among them, run a second time where there is a GPU
+// tests that declare their suite once per backend, the laws among them, run a second time where there is a GPU;
+// tests of the laws themselves need none
 const perBackend = (): string[] =>
-  globSync('packages/*/src/**/*.test.ts').filter((file) =>
-    /\b(eachBackend|mixerLaws|opLaws|goldenSuite)\(/.test(readFileSync(file, 'utf8')),
+  globSync('packages/*/src/**/*.test.ts').filter(
+    (file) =>
+      /\b(eachBackend|mixerLaws|opLaws|goldenSuite)\(/.test(readFileSync(file, 'utf8')) &&
+      (!file.startsWith('packages/testing/') || file.endsWith('.laws.test.ts')),
   );
 
 /** A tier is named by what its tests need; only `unit` runs without a word. */
