@@ -58,6 +58,7 @@ async function main(): Promise<number> {
     return 2;
   }
   const result = await runSuite(suite, {
+    command: process.argv.slice(2).join(' '),
     quick: values.quick,
     only: values.only,
     peers,

@@ -9,7 +9,7 @@ import { runCase } from './run-suite.ts';
 
 const timing = { samples: 3, sampleMs: 0, warmMs: 0, budgetMs: 100 };
 const peak = { simd: 10, relaxed: 20 };
-const options = { quick: true, peers: [], clock: 'wall', tooSlowMs: 1000, say: () => undefined } as const;
+const options = { command: 'sum --quick', quick: true, peers: [], clock: 'wall', tooSlowMs: 1000, say: () => undefined } as const;
 
 function candidate(name: string, values: number[], calls: string[] = []): Candidate {
   return { name, implementation: 'a list', run: () => void calls.push(name), outputs: () => ({ sum: values }) };

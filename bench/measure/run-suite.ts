@@ -17,6 +17,8 @@ import { implementationReport, startTfjs, useBackend } from './tfjs.ts';
 
 /** How a suite is run. */
 export interface RunOptions {
+  /** the command's words, for the report */
+  readonly command: string;
   readonly quick: boolean;
   /** part of the names of the cases to run; all when left out */
   readonly only?: string | undefined;
@@ -57,6 +59,7 @@ export async function runSuite(suite: Suite, options: RunOptions): Promise<Suite
     suite: suite.name,
     title: suite.title,
     about: suite.about,
+    command: options.command,
     quick: options.quick,
     clock: options.clock,
     kernels,
@@ -70,7 +73,7 @@ export async function runSuite(suite: Suite, options: RunOptions): Promise<Suite
     },
     cases,
     // small sizes say nothing about floors
-    floors: options.quick ? [] : (suite.floors?.(cases) ?? []),
+    floors: options.quick ? [] : (suite.floors?.(cases) ?? []).filter(({ measured }) => measured !== null || options.only === undefined),
     notes: suite.notes?.(cases) ?? [],
   };
 }

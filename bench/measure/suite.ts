@@ -66,6 +66,8 @@ export interface SuiteResult {
   readonly suite: string;
   readonly title: string;
   readonly about: string;
+  /** the command's words after `npm run bench --` */
+  readonly command: string;
   readonly quick: boolean;
   readonly clock: 'wall' | 'cpu';
   readonly kernels: string;

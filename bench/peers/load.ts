@@ -76,7 +76,7 @@ export async function loadPeers(names: readonly PeerName[]): Promise<Peers> {
   const start = async <T>(name: PeerName, begin: (load: () => Promise<unknown>) => Promise<T>): Promise<T | undefined> => {
     if (!names.includes(name)) return undefined;
     if (!isInstalled(name)) {
-      skipped.push({ name, reason: problem ?? 'the package is not there after the installation' });
+      skipped.push({ name, reason: problem ?? 'npm could not fetch or unpack it; npm ci --verbose in bench says why' });
       return undefined;
     }
     try {

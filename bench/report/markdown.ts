@@ -71,7 +71,7 @@ export function markdownReport(result: SuiteResult, figure: string | null): stri
     '',
     result.about,
     '',
-    `- Command: \`npm run bench -- ${result.suite}${result.quick ? ' --quick' : ''}\``,
+    `- Command: \`npm run bench -- ${result.command}\``,
     `- Machine: ${machineLine(result.machine)}`,
     `- Kernels: ${result.kernels}; peers: ${versions.join(', ')}`,
     `- Peak of a pure FMA loop on one core: ${peaks}`,
