@@ -6,15 +6,7 @@ import type { Replacement } from './tfjs-kernels.ts';
 type Binary = 'addArrays' | 'subtractArrays' | 'multiplyArrays' | 'divideArrays';
 type Unary = keyof Pick<
   KernelExports,
-  | 'exponentials'
-  | 'sigmoids'
-  | 'hyperbolicTangents'
-  | 'softplusses'
-  | 'logarithms1p'
-  | 'logarithms'
-  | 'inverseRoots'
-  | 'negatives'
-  | 'squares'
+  'exponentials' | 'hyperbolicTangents' | 'softplusses' | 'logarithms1p' | 'logarithms' | 'inverseRoots' | 'negatives' | 'squares'
 >;
 
 const sizeOf = (shape: readonly number[]): number => shape.reduce((product, extent) => product * extent, 1);
@@ -70,7 +62,6 @@ export const elementwiseReplacements: Readonly<Record<string, Replacement>> = {
   Multiply: binary('multiplyArrays'),
   RealDiv: binary('divideArrays'),
   Exp: unary('exponentials'),
-  Sigmoid: unary('sigmoids'),
   Tanh: unary('hyperbolicTangents'),
   Softplus: unary('softplusses'),
   Log1p: unary('logarithms1p'),

@@ -55,7 +55,8 @@ export {
 export { copyRuns, transposeMatrices, transposeMatrix } from './copy';
 export { addArrays, divideArrays, multiplyArrays, subtractArrays } from './arithmetic';
 export { exponentials, hyperbolicTangents, inverseRoots, logarithms, logarithms1p, negatives, softplusses, squares } from './functions';
-export { sumMiddle, sumRows, sumRuns } from './reduction';
+export { addManyRows, sumMiddle, sumRows, sumRuns } from './reduction';
 export { segmentSum } from './rows';
 export { padRows, selectiveBackward, selectiveForward, selectiveScanBytes, selectiveStep, selectiveStepBackward } from './selective-scan';
 export { spreadRows, topRows } from './top-k';
+export { blockBackward, blockBackwardBytes, blockForward, blockForwardBytes } from './block-attention';

@@ -38,8 +38,8 @@ export function sumRuns(rows: i32, n: i32, x: usize, factor: f32, to: usize): vo
   }
   for (let i = 0; i < rows; i++) {
     let sum: f64 = 0;
-    for (let j = 0; j < n; j += 4096) {
-      const count = min(4096, n - j);
+    for (let j = 0; j < n; j += 256) {
+      const count = min(256, n - j);
       sum += <f64>runSum(count, x);
       x += (<usize>count) << 2;
     }
@@ -48,23 +48,31 @@ export function sumRuns(rows: i32, n: i32, x: usize, factor: f32, to: usize): vo
   }
 }
 
-/** to[n] += the sum of eight rows of n numbers. */
+/** Sum of eight rows at four columns, in pairs. */
 // @ts-ignore: decorator
 @inline
-function addEightRows(n: i32, x: usize, row: usize, to: usize): void {
+function eightRows4(x: usize, row: usize): v128 {
+  const a = f32x4.add(v128.load(x), v128.load(x + row));
+  const b = f32x4.add(v128.load(x + 2 * row), v128.load(x + 3 * row));
+  const c = f32x4.add(v128.load(x + 4 * row), v128.load(x + 5 * row));
+  const d = f32x4.add(v128.load(x + 6 * row), v128.load(x + 7 * row));
+  return f32x4.add(f32x4.add(a, b), f32x4.add(c, d));
+}
+
+/** to[n] += the sum of 32 rows of n numbers: few additions to the running sum, so that rounding grows slowly. */
+export function addManyRows(n: i32, x: usize, row: usize, to: usize): void {
+  const eight = row << 3;
   let j = 0;
   for (; j + 4 <= n; j += 4) {
-    const a = f32x4.add(v128.load(x), v128.load(x + row));
-    const b = f32x4.add(v128.load(x + 2 * row), v128.load(x + 3 * row));
-    const c = f32x4.add(v128.load(x + 4 * row), v128.load(x + 5 * row));
-    const d = f32x4.add(v128.load(x + 6 * row), v128.load(x + 7 * row));
-    v128.store(to, f32x4.add(v128.load(to), f32x4.add(f32x4.add(a, b), f32x4.add(c, d))));
+    const low = f32x4.add(eightRows4(x, row), eightRows4(x + eight, row));
+    const high = f32x4.add(eightRows4(x + 2 * eight, row), eightRows4(x + 3 * eight, row));
+    v128.store(to, f32x4.add(v128.load(to), f32x4.add(low, high)));
     x += 16;
     to += 16;
   }
   for (; j < n; j++) {
     let sum: f32 = 0;
-    for (let i = 0; i < 8; i++) sum += load<f32>(x + <usize>i * row);
+    for (let i = 0; i < 32; i++) sum += load<f32>(x + <usize>i * row);
     store<f32>(to, load<f32>(to) + sum);
     x += 4;
     to += 4;
@@ -89,9 +97,9 @@ export function sumRows(rows: i32, n: i32, x: usize, to: usize): void {
   const row = (<usize>n) << 2;
   memory.fill(to, 0, row);
   let i = 0;
-  for (; i + 8 <= rows; i += 8) {
-    addEightRows(n, x, row, to);
-    x += row << 3;
+  for (; i + 32 <= rows; i += 32) {
+    addManyRows(n, x, row, to);
+    x += row << 5;
   }
   for (; i < rows; i++) {
     addOneRow(n, x, to);
