@@ -1,4 +1,4 @@
-import * as tf from '@tensorflow/tfjs-core';
+import type * as tf from '@tensorflow/tfjs-core';
 import { valueAndGradients } from '@seqloom/core';
 import { weightedSum64 } from './oracle/array64.ts';
 import type { Array64, Arrays64 } from './oracle/array64.ts';
