@@ -77,6 +77,12 @@ export interface KernelExports {
   topRows(rows: number, width: number, k: number, input: number, values: number, indices: number): void;
   // prettier-ignore
   spreadRows(rows: number, width: number, k: number, upstream: number, indices: number, to: number): void;
+  blockForwardBytes(t: number, s: number, dim: number, valueDim: number, keyBlock: number): number;
+  blockBackwardBytes(t: number, s: number, dim: number, valueDim: number, keyBlock: number): number;
+  // prettier-ignore
+  blockForward(batch: number, t: number, s: number, heads: number, groups: number, dim: number, valueDim: number, queryBlock: number, keyBlock: number, chosen: number, scale: number, query: number, key: number, value: number, blocks: number, output: number, lse: number, scratch: number): void;
+  // prettier-ignore
+  blockBackward(batch: number, t: number, s: number, heads: number, groups: number, dim: number, valueDim: number, queryBlock: number, keyBlock: number, chosen: number, scale: number, query: number, key: number, value: number, blocks: number, output: number, lse: number, dOutput: number, dLse: number, gQuery: number, gKey: number, gValue: number, scratch: number): void;
   sumRuns(rows: number, n: number, x: number, factor: number, to: number): void;
   sumMiddle(outer: number, rows: number, n: number, x: number, factor: number, to: number): void;
 }

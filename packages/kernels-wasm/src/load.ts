@@ -47,7 +47,7 @@ export function binaryOf(build: Build): Uint8Array<ArrayBuffer> {
  * Only the import changes: `memory, at least 1 page` becomes `shared memory, 1 to 65536 pages`.
  */
 export function forSharedMemory(binary: Uint8Array): Uint8Array<ArrayBuffer> {
-  const name = [...'memory'].map((letter) => letter.charCodeAt(0));
+  const name = Array.from(new TextEncoder().encode('memory'));
   // length of the name, the name, kind memory, no maximum, 1 page
   const given = [name.length, ...name, 2, 0, 1];
   const wanted = [name.length, ...name, 2, 3, 1, 0x80, 0x80, 4];

@@ -37,7 +37,8 @@ let deltaOf: usize = 0; // [QUERIES]
 
 const PANEL: usize = QUERIES * 32;
 
-function layout(at: usize, t: i32, s: i32, dim: i32, valueDim: i32): usize {
+/** Lays the scratch out from `at`; returns its end. */
+export function layoutAttentionBackward(at: usize, t: i32, s: i32, dim: i32, valueDim: i32): usize {
   const padded = <usize>(s + KEYS + 8);
   const wide = <usize>((dim + 7) & ~7);
   const valueWide = <usize>((valueDim + 7) & ~7);
@@ -60,9 +61,21 @@ function layout(at: usize, t: i32, s: i32, dim: i32, valueDim: i32): usize {
   return deltaOf + QUERIES * 4 + 64;
 }
 
+/** Buffers of one tile, for other kernels that work with the functions below. */
+export function buffer(index: i32): usize {
+  if (index == 0) return queries;
+  if (index == 1) return queryPanels;
+  if (index == 2) return dOut;
+  if (index == 3) return dOutPanels;
+  if (index == 4) return dQueries;
+  if (index == 5) return scores;
+  if (index == 6) return slopesOf;
+  return index == 7 ? lseOf : deltaOf;
+}
+
 /** Bytes of scratch that attentionBackward needs. */
 export function attentionBackwardBytes(t: i32, s: i32, dim: i32, valueDim: i32): i32 {
-  return <i32>layout(0, t, s, dim, valueDim);
+  return <i32>layoutAttentionBackward(0, t, s, dim, valueDim);
 }
 
 /** Scores become p = e^(s - lse), and ds = p (dp - delta) where dp was; returns the sum of ds |q - k| when `far` is set. */
@@ -146,7 +159,7 @@ export function attentionBackward(
   gSlopes: usize,
   scratch: usize,
 ): void {
-  layout(scratch, t, s, dim, valueDim);
+  layoutAttentionBackward(scratch, t, s, dim, valueDim);
   const queryStride = (<usize>(heads * dim)) << 2;
   const keyStride = (<usize>(groups * dim)) << 2;
   const valueStride = (<usize>(groups * valueDim)) << 2;

@@ -1,4 +1,3 @@
-import { splat, storeSome } from './lanes';
 import { gemmPacked, packTransposed, vectorTimesRows } from './gemm';
 import {
   HIDDEN,
@@ -13,7 +12,7 @@ import {
   directScores,
   fillPositions,
   hideScores,
-  logarithm,
+  finishRows,
   onlineSoftmax,
   packPanels,
   softCap,
@@ -165,10 +164,13 @@ export function attentionForward(
               gemmPacked(rows, outPadded, count, scores, SCORE_STRIDE, values + ((<usize>j) << 5), valuePanel, out, outStride, 32, 1, true);
             }
           }
-          finish(
+          finishRows(
             rows,
             valueDim,
+            out,
             outStride,
+            maxima,
+            sums,
             output + token * outputStride + ((<usize>(h * valueDim)) << 2),
             outputStride,
             lse + ((<usize>((b * t + i) * heads + h)) << 2),
@@ -177,19 +179,5 @@ export function attentionForward(
         }
       }
     }
-  }
-}
-
-function finish(rows: i32, valueDim: i32, outStride: usize, to: usize, stride: usize, lse: usize, lseStride: usize): void {
-  for (let r = 0; r < rows; r++) {
-    const sum = load<f32>(sums + ((<usize>r) << 2));
-    const factor = splat(sum > 0 ? <f32>1 / sum : 0);
-    const from = out + <usize>r * outStride;
-    let d = 0;
-    for (; d + 4 <= valueDim; d += 4) v128.store(to + ((<usize>d) << 2), f32x4.mul(factor, v128.load(from + ((<usize>d) << 2))));
-    if (d < valueDim) storeSome(to + ((<usize>d) << 2), f32x4.mul(factor, v128.load(from + ((<usize>d) << 2))), valueDim - d);
-    store<f32>(lse, sum > 0 ? load<f32>(maxima + ((<usize>r) << 2)) + logarithm(sum) : -Infinity);
-    to += stride;
-    lse += lseStride;
   }
 }

@@ -226,3 +226,18 @@ export function writeRows(count: i32, dim: i32, from: usize, fromStride: usize, 
 export function packPanels(count: i32, dim: i32, from: usize, stride: usize, to: usize, panel: usize): void {
   for (let d = 0, target = to; d < dim; d += 8, target += panel) packRows(count, min(8, dim - d), from + (<usize>d << 2), stride, target);
 }
+
+/** Divides rows of sums by their weights and writes them with their log-sum-exp. */
+export function finishRows(rows: i32, valueDim: i32, out: usize, outStride: usize, maxima: usize, sums: usize, to: usize, stride: usize, lse: usize, lseStride: usize): void {
+  for (let r = 0; r < rows; r++) {
+    const sum = load<f32>(sums + ((<usize>r) << 2));
+    const factor = splat(sum > 0 ? <f32>1 / sum : 0);
+    const from = out + <usize>r * outStride;
+    let d = 0;
+    for (; d + 4 <= valueDim; d += 4) v128.store(to + ((<usize>d) << 2), f32x4.mul(factor, v128.load(from + ((<usize>d) << 2))));
+    if (d < valueDim) storeSome(to + ((<usize>d) << 2), f32x4.mul(factor, v128.load(from + ((<usize>d) << 2))), valueDim - d);
+    store<f32>(lse, sum > 0 ? load<f32>(maxima + ((<usize>r) << 2)) + logarithm(sum) : -Infinity);
+    to += stride;
+    lse += lseStride;
+  }
+}
