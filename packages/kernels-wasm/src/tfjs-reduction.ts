@@ -37,7 +37,8 @@ function reduce(heap: Heap, groups: readonly Group[], from: number, factor: numb
     step(1, scratch);
     const left = before.map((group) => ({ ...group }));
     // what was before and behind the group are neighbours now
-    if (inner > 1) left.at(-1)!.reduced ? left.push({ extent: inner, reduced: false }) : (left.at(-1)!.extent *= inner);
+    if (inner > 1 && left.at(-1)!.reduced) left.push({ extent: inner, reduced: false });
+    else left.at(-1)!.extent *= inner;
     reduce(heap, left, scratch, factor, to);
   });
 }
