@@ -149,10 +149,8 @@ const tile: Replacement = (call, heap, original) => {
   return output;
 };
 
-const transpose: Replacement = (call, heap, original) => {
-  const x = call.inputs['x']!;
-  if (!isNumeric(x.dtype) || sizeOf(x.shape) === 0) return original(call);
-  const perm = call.attrs['perm'] as number[];
+/** A tensor of 4-byte numbers with its axes in another order, on the same data where the order of the elements stays; null where it cannot. */
+export function permute(heap: Heap, x: tf.TensorInfo, perm: readonly number[]): tf.TensorInfo | null {
   const shape = perm.map((axis) => x.shape[axis]!);
   const strides = stridesOf(x.shape);
   const axes = mergeAxes(
@@ -163,8 +161,8 @@ const transpose: Replacement = (call, heap, original) => {
     ),
   );
   // one axis is left: the order of the elements does not change
-  if (axes.length < 2) return shareData(call.backend, x, shape);
-  if (x.dtype === 'bool') return original(call);
+  if (axes.length < 2) return shareData(heap.backend, x, shape);
+  if (x.dtype !== 'float32' && x.dtype !== 'int32') return null;
   const output = heap.output(shape, x.dtype);
   const [from, to] = [heap.pointer(x), heap.pointer(output)];
   const rows = axes.at(-1)!;
@@ -186,6 +184,12 @@ const transpose: Replacement = (call, heap, original) => {
     heap.kernels.transposeMatrices(...sizes, start[0], outerFrom!, innerFrom!, steps[0], start[1], outerTo!, innerTo!, steps[1]);
   });
   return output;
+}
+
+const transpose: Replacement = (call, heap, original) => {
+  const x = call.inputs['x']!;
+  if (!isNumeric(x.dtype) || sizeOf(x.shape) === 0) return original(call);
+  return permute(heap, x, call.attrs['perm'] as number[]) ?? original(call);
 };
 
 const identity: Replacement = (call, _heap, original) => {

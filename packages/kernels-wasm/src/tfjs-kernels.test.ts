@@ -271,6 +271,53 @@ describe.each<Build>(['simd', 'relaxed'])("tfjs's own kernels, %s build", (build
     },
   );
 
+  it.each(['float32', 'int32'] as DType[])('gathers %s along any axis, with batches', async (dtype) => {
+    const indices: Plain = { shape: [2, 3], dtype: 'int32', data: Int32Array.from([3, 0, 1, 1, 2, 3]) };
+    const flat: Plain = { shape: [5], dtype: 'int32', data: Int32Array.from([1, 1, 0, 1, 0]) };
+    await likeCpu([plain([2, 4, 5], 1, dtype), indices, flat], ([a, b, c]) => [
+      tf.gather(a!, b!, 1),
+      tf.gather(a!, b!, 2),
+      tf.gather(a!, b!, 1, 1),
+      tf.gather(a!, c!, 0),
+      tf.gather(a!, c!, 1),
+      tf.gather(a!, c!, -1),
+    ]);
+    await likeCpu([plain([2, 3, 4, 5], 2, dtype), { ...indices, shape: [2, 3, 1] }], ([a, b]) => [
+      tf.gather(a!, b!, 2, 2),
+      tf.gather(a!, b!, 3, 1),
+    ]);
+    await tf.setBackend('wasm');
+    const [table, places] = [tf.ones([3, 2]), tf.tensor1d([0, 3], 'int32')];
+    expect(() => tf.gather(table, places)).toThrow(/index value 3 is not in \[0, 2\]/);
+    tf.dispose([table, places]);
+  });
+
+  it('makes one-hot rows in every dtype', async () => {
+    const indices: Plain = { shape: [2, 3], dtype: 'int32', data: Int32Array.from([0, 4, 2, -1, 5, 1]) };
+    await likeCpu([indices], ([a]) => [tf.oneHot(a!, 5, 1, 0, 'int32'), tf.oneHot(a!, 5, 0.5, -0.25, 'float32')]);
+  });
+
+  it.each([
+    ['ij,jk->ik', [3, 4], [4, 5]],
+    ['ji,jk->ki', [4, 3], [4, 5]],
+    ['bhtd,bhsd->bhts', [2, 3, 4, 5], [2, 3, 6, 5]],
+    ['bthd,bshd->bhts', [2, 4, 3, 5], [2, 6, 3, 5]],
+    ['bhts,bshd->bthd', [2, 3, 4, 6], [2, 6, 3, 5]],
+    ['btc,cn->btcn', [2, 3, 4], [4, 5]],
+    ['i,j->ij', [3], [4]],
+    ['i,i->', [5], [5]],
+    ['ijk,j->ik', [2, 3, 4], [3]],
+    ['ij,jk->i', [2, 3], [3, 5]],
+    ['abc,cd->dab', [2, 3, 4], [4, 5]],
+    ['ijk->ki', [2, 3, 4], null],
+    ['ij->ji', [2, 3], null],
+    ['ij->', [2, 3], null],
+    ['ij->ij', [2, 3], null],
+  ] as [string, number[], number[] | null][])('contracts %s', async (equation, left, right) => {
+    const inputs = [plain(left, 1), ...(right ? [plain(right, 2)] : [])];
+    await likeCpu(inputs, (tensors) => tf.einsum(equation, ...tensors), 1e-5);
+  });
+
   it('leaves functions of whole numbers to tfjs', async () => {
     await likeCpu([plain([7], 1, 'int32')], ([a]) => [tf.neg(a!), tf.square(a!), tf.exp(a!)], 1e-5);
   });

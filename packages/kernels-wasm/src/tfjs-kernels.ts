@@ -2,7 +2,9 @@ import * as tf from '@tensorflow/tfjs-core';
 import type { FindHeap, Heap } from './heap.ts';
 import { matMulOnHeap } from './matmul.ts';
 import { copyReplacements } from './tfjs-copy.ts';
+import { einsum } from './tfjs-einsum.ts';
 import { elementwiseReplacements } from './tfjs-elementwise.ts';
+import { indexReplacements } from './tfjs-index.ts';
 import { reductionReplacements } from './tfjs-reduction.ts';
 
 /** What tfjs hands to a kernel. */
@@ -55,8 +57,10 @@ const replacements: Readonly<Record<string, Replacement>> = {
   BatchMatMul: batchMatMul,
   _FusedMatMul: fusedMatMul,
   UnsortedSegmentSum: unsortedSegmentSum,
+  Einsum: einsum,
   ...copyReplacements,
   ...elementwiseReplacements,
+  ...indexReplacements,
   ...reductionReplacements,
 };
 

@@ -43,6 +43,16 @@ function reduce(heap: Heap, groups: readonly Group[], from: number, factor: numb
   });
 }
 
+/** The sum or mean of a float32 tensor over axes, in the shape given. */
+export function reduceAxes(heap: Heap, x: tf.TensorInfo, axes: readonly number[], shape: readonly number[], mean: boolean): tf.TensorInfo {
+  const groups = groupAxes(x.shape, axes);
+  if (groups.every(({ reduced }) => !reduced)) return shareData(heap.backend, x, shape);
+  const count = groups.reduce((product, { extent, reduced }) => (reduced ? product * extent : product), 1);
+  const output = heap.output(shape);
+  reduce(heap, groups, heap.pointer(x), mean ? 1 / count : 1, heap.pointer(output));
+  return output;
+}
+
 /** A sum, or with `mean` the mean, over any axes of a float32 array. */
 function reduction(mean: boolean): Replacement {
   return (call, heap, original) => {
@@ -53,12 +63,7 @@ function reduction(mean: boolean): Replacement {
     const shape = keepDims
       ? x.shape.map((extent, index) => (axes.includes(index) ? 1 : extent))
       : x.shape.filter((_, index) => !axes.includes(index));
-    const groups = groupAxes(x.shape, axes);
-    if (groups.every(({ reduced }) => !reduced)) return shareData(call.backend, x, shape);
-    const count = groups.reduce((product, { extent, reduced }) => (reduced ? product * extent : product), 1);
-    const output = heap.output(shape);
-    reduce(heap, groups, heap.pointer(x), mean ? 1 / count : 1, heap.pointer(output));
-    return output;
+    return reduceAxes(heap, x, axes, shape, mean);
   };
 }
 
