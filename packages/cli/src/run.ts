@@ -29,7 +29,7 @@ export interface RunResult {
 }
 
 /** Settings of a run when no flag says otherwise. */
-export const runDefaults = { rows: 8, length: 256, learningRate: 4e-3, minutes: 5 } as const;
+export const runDefaults = { rows: 4, length: 128, learningRate: 4e-3, minutes: 5 } as const;
 
 /**
  * Trains a model on a text file: progress on standard error, metrics and checkpoints in the run's folder.
