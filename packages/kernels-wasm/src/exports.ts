@@ -7,7 +7,7 @@ export interface KernelExports {
   // prettier-ignore
   batchGemm(batch: number, m: number, n: number, k: number, a: number, strideA: number, lda: number, transposeA: boolean, b: number, strideB: number, ldb: number, transposeB: boolean, c: number, strideC: number, ldc: number, pack: number): void;
   addBias(rows: number, n: number, x: number, bias: number, floor: number): void;
-  linearForwardBytes(keyDim: number, valueDim: number, group: number): number;
+  linearForwardBytes(heads: number, keyDim: number, valueDim: number, group: number): number;
   // prettier-ignore
   linearForward(batch: number, length: number, heads: number, group: number, keyDim: number, valueDim: number, mode: number, scale: number, query: number, key: number, value: number, decay: number, beta: number, initial: number, output: number, final: number, scratch: number): void;
   linearBackwardBytes(keyDim: number, valueDim: number, length: number, delta: boolean): number;
@@ -58,6 +58,15 @@ export interface KernelExports {
   subtractArrays: CombineArrays;
   multiplyArrays: CombineArrays;
   divideArrays: CombineArrays;
+  largerOfArrays: CombineArrays;
+  smallerOfArrays: CombineArrays;
+  addWhole: CombineArrays;
+  subtractWhole: CombineArrays;
+  multiplyWhole: CombineArrays;
+  compareArrays(op: number, ...rest: Parameters<CombineArrays>): void;
+  combineBytes(either: boolean, n: number, a: number, b: number, to: number): void;
+  chooseWords(n: number, bytes: number, x: number, y: number, to: number): void;
+  runningSums(outer: number, rows: number, n: number, exclusive: boolean, reverse: boolean, x: number, to: number): void;
   exponentials: MapArray;
   hyperbolicTangents: MapArray;
   softplusses: MapArray;

@@ -192,6 +192,20 @@ const transpose: Replacement = (call, heap, original) => {
   return permute(heap, x, call.attrs['perm'] as number[]) ?? original(call);
 };
 
+const reverse: Replacement = (call, heap, original) => {
+  const x = call.inputs['x']!;
+  if (!isNumeric(x.dtype) || sizeOf(x.shape) === 0) return original(call);
+  const turned = tf.util.parseAxisParam(call.attrs['dims'] as number[], x.shape);
+  const strides = stridesOf(x.shape);
+  const output = heap.output(x.shape, x.dtype);
+  const bytes = tf.util.bytesPerElement(x.dtype);
+  // from the last place of every turned axis backwards
+  const start = turned.reduce((sum, axis) => sum + (x.shape[axis]! - 1) * strides[axis]!, 0);
+  const backwards = strides.map((stride, axis) => (turned.includes(axis) ? -stride : stride));
+  copyAxes(heap, axesOf(x.shape, backwards, strides), bytes, heap.pointer(x) + start * bytes, heap.pointer(output));
+  return output;
+};
+
 const identity: Replacement = (call, _heap, original) => {
   const x = call.inputs['x']!;
   return isNumeric(x.dtype) ? shareData(call.backend, x, x.shape) : original(call);
@@ -206,5 +220,6 @@ export const copyReplacements: Readonly<Record<string, Replacement>> = {
   Unpack: unpack,
   Tile: tile,
   Transpose: transpose,
+  Reverse: reverse,
   Identity: identity,
 };

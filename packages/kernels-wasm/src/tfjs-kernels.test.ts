@@ -170,6 +170,14 @@ describe.each<Build>(['simd', 'relaxed'])("tfjs's own kernels, %s build", (build
           tf.add(a!, b!),
           tf.sub(a!, b!),
           tf.mul(a!, b!),
+          tf.maximum(a!, b!),
+          tf.minimum(a!, b!),
+          tf.less(a!, b!),
+          tf.lessEqual(a!, b!),
+          tf.greater(a!, b!),
+          tf.greaterEqual(a!, b!),
+          tf.equal(a!, tf.add(a!, tf.maximum(b!, tf.zerosLike(b!)))),
+          tf.notEqual(a!, tf.add(a!, tf.maximum(b!, tf.zerosLike(b!)))),
         ]);
       }
       await likeCpu([plain([...one], 1), plain([...other], 2)], ([a, b]) => tf.div(a!, b!));
@@ -316,6 +324,62 @@ describe.each<Build>(['simd', 'relaxed'])("tfjs's own kernels, %s build", (build
   ] as [string, number[], number[] | null][])('contracts %s', async (equation, left, right) => {
     const inputs = [plain(left, 1), ...(right ? [plain(right, 2)] : [])];
     await likeCpu(inputs, (tensors) => tf.einsum(equation, ...tensors), 1e-5);
+  });
+
+  it.each([[1], [3, 7], [4, 16], [5, 33]])('compares, combines and chooses, shape %j %j', async (...shape) => {
+    const sides = [plain(shape, 1), plain(shape, 2), plain(shape, 3, 'int32'), plain(shape, 4, 'int32'), plain([1], 5)];
+    await likeCpu([...sides, plain(shape, 6, 'bool'), plain(shape, 7, 'bool')], ([a, b, i, j, one, p, q]) => [
+      tf.less(a!, b!),
+      tf.greaterEqual(i!, j!),
+      tf.equal(i!, tf.maximum(i!, j!)),
+      tf.greater(a!, one!),
+      tf.less(one!, a!),
+      tf.notEqual(a!, a!),
+      tf.logicalAnd(p!, q!),
+      tf.logicalOr(p!, q!),
+      tf.where(p!, a!, b!),
+      tf.where(q!, i!, j!),
+      tf.where(p!, a!, one!),
+      tf.equal(p!, q!),
+    ]);
+  });
+
+  it('compares NaN and infinities as numbers do', async () => {
+    const odd: Plain = { shape: [5], dtype: 'float32', data: Float32Array.from([NaN, Infinity, -Infinity, 0, -0]) };
+    await likeCpu([odd, { ...odd, data: odd.data.toReversed() }], ([a, b]) => [
+      tf.less(a!, b!),
+      tf.equal(a!, a!),
+      tf.notEqual(a!, b!),
+      tf.greaterEqual(a!, b!),
+      tf.maximum(a!, b!),
+      tf.minimum(a!, b!),
+    ]);
+  });
+
+  it('sums up along any axis, forwards and backwards', async () => {
+    for (const axis of [0, 1, 2]) {
+      await likeCpu(
+        [plain([3, 5, 6], 1), plain([3, 5, 6], 2, 'int32')],
+        ([a, b]) =>
+          [false, true].flatMap((own) => [false, true].flatMap((back) => [tf.cumsum(a!, axis, own, back), tf.cumsum(b!, axis, own, back)])),
+        1e-6,
+      );
+    }
+    await tf.setBackend('wasm');
+    tf.tidy(() => {
+      const rows = tf.tensor2d([1, 2, 3, 4, 5, 6], [2, 3]);
+      expect(Array.from(tf.cumsum(rows, -1).dataSync())).toEqual([1, 3, 6, 4, 9, 15]);
+    });
+  });
+
+  it.each(dtypes)('reverses %s', async (dtype) => {
+    await likeCpu([plain([3, 4, 5], 1, dtype), plain([9], 2, dtype)], ([a, b]) => [
+      tf.reverse(a!, [0]),
+      tf.reverse(a!, [1]),
+      tf.reverse(a!, [-1, 0]),
+      tf.reverse(a!, [0, 1, 2]),
+      tf.reverse(b!, 0),
+    ]);
   });
 
   it('leaves functions of whole numbers to tfjs', async () => {

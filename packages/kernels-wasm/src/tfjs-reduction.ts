@@ -67,5 +67,22 @@ function reduction(mean: boolean): Replacement {
   };
 }
 
+/** Running sums; tfjs-wasm reads out of bounds at a negative axis. */
+const cumulativeSum: Replacement = (call, heap, original) => {
+  const x = call.inputs['x']!;
+  const { axis, exclusive, reverse } = call.attrs as { axis: number; exclusive: boolean; reverse: boolean };
+  const along = tf.util.parseAxisParam(axis, x.shape)[0]!;
+  if (x.dtype !== 'float32' || x.shape.some((extent) => extent === 0)) return original({ ...call, attrs: { ...call.attrs, axis: along } });
+  const extent = (shape: readonly number[]): number => shape.reduce((product, size) => product * size, 1);
+  const output = heap.output(x.shape);
+  const sizes = [extent(x.shape.slice(0, along)), x.shape[along] ?? 1, extent(x.shape.slice(along + 1))] as const;
+  heap.kernels.runningSums(...sizes, exclusive, reverse, heap.pointer(x), heap.pointer(output));
+  return output;
+};
+
 /** Sums over axes of float32 arrays; other dtypes stay with tfjs. */
-export const reductionReplacements: Readonly<Record<string, Replacement>> = { Sum: reduction(false), Mean: reduction(true) };
+export const reductionReplacements: Readonly<Record<string, Replacement>> = {
+  Sum: reduction(false),
+  Mean: reduction(true),
+  Cumsum: cumulativeSum,
+};

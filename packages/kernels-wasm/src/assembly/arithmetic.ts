@@ -1,6 +1,6 @@
 import { loadSome, splat, storeSome } from './lanes';
 
-// a + b, a - b, a * b and a / b of float32 runs
+// a + b, a - b, a * b, a / b, the larger and the smaller of float32 runs, and sums, differences and products of int32 runs
 
 // @ts-ignore: decorator
 @inline
@@ -8,14 +8,19 @@ function combine(op: i32, a: v128, b: v128): v128 {
   if (op == 0) return f32x4.add(a, b);
   if (op == 1) return f32x4.sub(a, b);
   if (op == 2) return f32x4.mul(a, b);
-  return f32x4.div(a, b);
+  if (op == 3) return f32x4.div(a, b);
+  if (op == 4) return f32x4.max(a, b);
+  if (op == 5) return f32x4.min(a, b);
+  if (op == 6) return i32x4.add(a, b);
+  if (op == 7) return i32x4.sub(a, b);
+  return i32x4.mul(a, b);
 }
 
 /** One run of n numbers; `single` says which side is one number for the whole run: 0 neither, 1 b, 2 a. */
 // @ts-ignore: decorator
 @inline
 function combineRun(op: i32, single: i32, n: i32, a: usize, b: usize, to: usize): void {
-  const one = single == 1 ? splat(load<f32>(b)) : single == 2 ? splat(load<f32>(a)) : splat(0);
+  const one = single == 1 ? v128.load32_splat(b) : single == 2 ? v128.load32_splat(a) : splat(0);
   let j = 0;
   for (; j + 8 <= n; j += 8) {
     v128.store(to, combine(op, single == 2 ? one : v128.load(a), single == 1 ? one : v128.load(b)));
@@ -82,4 +87,29 @@ export function multiplyArrays(single: i32, n0: i32, n1: i32, n: i32, a: usize, 
 // prettier-ignore
 export function divideArrays(single: i32, n0: i32, n1: i32, n: i32, a: usize, a0: usize, a1: usize, b: usize, b0: usize, b1: usize, to: usize): void {
   combineAny(3, single, n0, n1, n, a, a0, a1, b, b0, b1, to);
+}
+
+// prettier-ignore
+export function largerOfArrays(single: i32, n0: i32, n1: i32, n: i32, a: usize, a0: usize, a1: usize, b: usize, b0: usize, b1: usize, to: usize): void {
+  combineAny(4, single, n0, n1, n, a, a0, a1, b, b0, b1, to);
+}
+
+// prettier-ignore
+export function smallerOfArrays(single: i32, n0: i32, n1: i32, n: i32, a: usize, a0: usize, a1: usize, b: usize, b0: usize, b1: usize, to: usize): void {
+  combineAny(5, single, n0, n1, n, a, a0, a1, b, b0, b1, to);
+}
+
+// prettier-ignore
+export function addWhole(single: i32, n0: i32, n1: i32, n: i32, a: usize, a0: usize, a1: usize, b: usize, b0: usize, b1: usize, to: usize): void {
+  combineAny(6, single, n0, n1, n, a, a0, a1, b, b0, b1, to);
+}
+
+// prettier-ignore
+export function subtractWhole(single: i32, n0: i32, n1: i32, n: i32, a: usize, a0: usize, a1: usize, b: usize, b0: usize, b1: usize, to: usize): void {
+  combineAny(7, single, n0, n1, n, a, a0, a1, b, b0, b1, to);
+}
+
+// prettier-ignore
+export function multiplyWhole(single: i32, n0: i32, n1: i32, n: i32, a: usize, a0: usize, a1: usize, b: usize, b0: usize, b1: usize, to: usize): void {
+  combineAny(8, single, n0, n1, n, a, a0, a1, b, b0, b1, to);
 }

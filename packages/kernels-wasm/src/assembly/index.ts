@@ -1,6 +1,6 @@
 export { addBias } from './epilogue';
 // the tiles and packers are exported so that they stay functions of their own: V8 optimises a function when it has been called often
-export { setEdge, tileColumns, tileOne, tileRows } from './tile';
+export { setEdge, stripColumns, stripRows, tileOne } from './tile';
 export { batchGemm, dot, gemm, gemmPacked, gemmPackedTransposed, packBytes, packRows, packTransposed, vectorTimesRows } from './gemm';
 export {
   addLowerTimesPanels,
@@ -53,9 +53,20 @@ export {
   scanRowBackward,
 } from './scan';
 export { copyRuns, transposeMatrices, transposeMatrix } from './copy';
-export { addArrays, divideArrays, multiplyArrays, subtractArrays } from './arithmetic';
+export {
+  addArrays,
+  addWhole,
+  divideArrays,
+  largerOfArrays,
+  multiplyArrays,
+  multiplyWhole,
+  smallerOfArrays,
+  subtractArrays,
+  subtractWhole,
+} from './arithmetic';
+export { chooseWords, combineBytes, compareArrays } from './comparison';
 export { exponentials, hyperbolicTangents, inverseRoots, logarithms, logarithms1p, negatives, softplusses, squares } from './functions';
-export { addManyRows, sumMiddle, sumRows, sumRuns } from './reduction';
+export { addManyRows, runningSums, sumMiddle, sumRows, sumRuns } from './reduction';
 export { segmentSum } from './rows';
 export { padRows, selectiveBackward, selectiveForward, selectiveScanBytes, selectiveStep, selectiveStepBackward } from './selective-scan';
 export { spreadRows, topRows } from './top-k';

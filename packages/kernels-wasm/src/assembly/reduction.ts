@@ -122,3 +122,46 @@ export function sumMiddle(outer: i32, rows: i32, n: i32, x: usize, factor: f32, 
     to += row;
   }
 }
+
+/** Running sums along the middle axis of x[outer][rows][n]; `exclusive` leaves a row's own number out, `reverse` starts at the end. */
+export function runningSums(outer: i32, rows: i32, n: i32, exclusive: bool, reverse: bool, x: usize, to: usize): void {
+  const row = (<usize>n) << 2;
+  const step: usize = reverse ? <usize>0 - row : row;
+  for (let i = 0; i < outer; i++) {
+    let source = x;
+    let target = to;
+    if (reverse) {
+      source += row * (rows - 1);
+      target += row * (rows - 1);
+    }
+    for (let r = 0; r < rows; r++) {
+      if (r == 0) {
+        if (exclusive) memory.fill(target, 0, row);
+        else memory.copy(target, source, row);
+      } else addRows(n, target - step, exclusive ? source - step : source, target);
+      source += step;
+      target += step;
+    }
+    x += row * rows;
+    to += row * rows;
+  }
+}
+
+/** to[n] = a[n] + b[n] */
+// @ts-ignore: decorator
+@inline
+function addRows(n: i32, a: usize, b: usize, to: usize): void {
+  let j = 0;
+  for (; j + 4 <= n; j += 4) {
+    v128.store(to, f32x4.add(v128.load(a), v128.load(b)));
+    a += 16;
+    b += 16;
+    to += 16;
+  }
+  for (; j < n; j++) {
+    store<f32>(to, load<f32>(a) + load<f32>(b));
+    a += 4;
+    b += 4;
+    to += 4;
+  }
+}
