@@ -75,6 +75,9 @@ export interface KernelExports {
   inverseRoots: MapArray;
   negatives: MapArray;
   squares: MapArray;
+  errorFunctions: MapArray;
+  sines: MapArray;
+  cosines: MapArray;
   // prettier-ignore
   segmentSum(count: number, width: number, rows: number, ids: number, segments: number, sums: number): void;
   selectiveScanBytes(time: number, channels: number, states: number, backward: boolean): number;

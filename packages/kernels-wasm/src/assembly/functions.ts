@@ -105,6 +105,73 @@ function tangent4(x: v128): v128 {
   return v128.bitselect(series, far, f32x4.lt(f32x4.abs(x), splat(0.625)));
 }
 
+/** erf as an odd rational function; beyond 4 it is 1 to rounding. */
+// @ts-ignore: decorator
+@inline
+function erf4(x: v128): v128 {
+  const y = f32x4.pmin(f32x4.pmax(x, splat(-4)), splat(4));
+  const square = f32x4.mul(y, y);
+  let p = fma(splat(-2.72614225801306e-10), square, splat(2.77068142495902e-8));
+  p = fma(p, square, splat(-2.10102402082508e-6));
+  p = fma(p, square, splat(-5.69250639462346e-5));
+  p = fma(p, square, splat(-7.34990630326855e-4));
+  p = fma(p, square, splat(-2.95459980854025e-3));
+  p = fma(p, square, splat(-1.60960333262415e-2));
+  let q = fma(splat(-1.45660718464996e-5), square, splat(-2.13374055278905e-4));
+  q = fma(q, square, splat(-1.68282697438203e-3));
+  q = fma(q, square, splat(-7.37332916720468e-3));
+  q = fma(q, square, splat(-1.42647390514189e-2));
+  return f32x4.div(f32x4.mul(y, p), q);
+}
+
+/** Quarter turns nearest to two numbers, in double precision. */
+// @ts-ignore: decorator
+@inline
+function quarters2(x: v128): v128 {
+  return f64x2.nearest(f64x2.mul(x, f64x2.splat(0.6366197723675814)));
+}
+
+/** What is left of two numbers after n quarter turns; pi / 2 in two parts, of which the first has 33 bits. */
+// @ts-ignore: decorator
+@inline
+function afterTurns2(x: v128, n: v128): v128 {
+  const r = f64x2.sub(x, f64x2.mul(n, f64x2.splat(1.5707963267341256)));
+  return f64x2.sub(r, f64x2.mul(n, f64x2.splat(6.077100506506192e-11)));
+}
+
+/** n modulo 4, as int32 lanes 0 and 1. */
+// @ts-ignore: decorator
+@inline
+function quadrants2(n: v128): v128 {
+  const rounds = f64x2.floor(f64x2.mul(n, f64x2.splat(0.25)));
+  return i32x4.trunc_sat_f64x2_s_zero(f64x2.sub(n, f64x2.mul(rounds, f64x2.splat(4))));
+}
+
+/** sin(x + ahead * pi / 2); the angle is reduced in double precision, so that large ones keep their digits. */
+// @ts-ignore: decorator
+@inline
+function sine4(x: v128, ahead: i32): v128 {
+  const low = f64x2.promote_low_f32x4(x);
+  const high = f64x2.promote_low_f32x4(v128.shuffle<f32>(x, x, 2, 3, 2, 3));
+  const nLow = quarters2(low);
+  const nHigh = quarters2(high);
+  const rLow = f32x4.demote_f64x2_zero(afterTurns2(low, nLow));
+  const rHigh = f32x4.demote_f64x2_zero(afterTurns2(high, nHigh));
+  const r = v128.shuffle<f32>(rLow, rHigh, 0, 1, 4, 5);
+  const turns = v128.shuffle<i32>(quadrants2(nLow), quadrants2(nHigh), 0, 1, 4, 5);
+  const quadrant = i32x4.add(turns, i32x4.splat(ahead));
+  const square = f32x4.mul(r, r);
+  let s = fma(splat(-1.9515295891e-4), square, splat(8.3321608736e-3));
+  s = fma(s, square, splat(-1.6666654611e-1));
+  s = fma(f32x4.mul(s, square), r, r);
+  let c = fma(splat(2.443315711809948e-5), square, splat(-1.388731625493765e-3));
+  c = fma(c, square, splat(4.166664568298827e-2));
+  c = fma(f32x4.mul(c, square), square, nfma(splat(0.5), square, splat(1)));
+  const odd = i32x4.ne(v128.and(quadrant, i32x4.splat(1)), i32x4.splat(0));
+  const negative = i32x4.shl(v128.and(quadrant, i32x4.splat(2)), 30);
+  return v128.xor(v128.bitselect(c, s, odd), negative);
+}
+
 // @ts-ignore: decorator
 @inline
 function apply(op: i32, x: v128): v128 {
@@ -116,6 +183,9 @@ function apply(op: i32, x: v128): v128 {
   if (op == 4) return log4(x);
   if (op == 5) return f32x4.div(splat(1), f32x4.sqrt(x));
   if (op == 6) return f32x4.neg(x);
+  if (op == 8) return erf4(x);
+  if (op == 9) return sine4(x, 0);
+  if (op == 10) return sine4(x, 1);
   return f32x4.mul(x, x);
 }
 
@@ -175,4 +245,16 @@ export function negatives(n: i32, x: usize, to: usize): void {
 
 export function squares(n: i32, x: usize, to: usize): void {
   applyAll(7, n, x, to);
+}
+
+export function errorFunctions(n: i32, x: usize, to: usize): void {
+  applyAll(8, n, x, to);
+}
+
+export function sines(n: i32, x: usize, to: usize): void {
+  applyAll(9, n, x, to);
+}
+
+export function cosines(n: i32, x: usize, to: usize): void {
+  applyAll(10, n, x, to);
 }

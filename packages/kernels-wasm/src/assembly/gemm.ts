@@ -1,5 +1,5 @@
 import { fma, laneSum, loadSome, splat } from './lanes';
-import { tileColumns, tileOne, tileRows } from './tile';
+import { stripColumns, stripRows, tileOne } from './tile';
 
 // matrix products on strided operands; all strides in bytes
 
@@ -118,9 +118,7 @@ export function gemmPacked(
         tileOne(k, aRow, bPanel, 32, to, min(8, n - j), alpha, accumulate);
       }
     } else {
-      for (let j = 0, bPanel = b, to = cRow; j < n; j += 8, bPanel += panel, to += cstep) {
-        tileRows(k, aRow, lda, bPanel, 32, to, ldc, rows, min(8, n - j), alpha, accumulate);
-      }
+      stripRows(k, aRow, lda, b, panel, cRow, ldc, cstep, n, rows, alpha, accumulate);
     }
     i += rows;
   }
@@ -146,9 +144,7 @@ export function gemmPackedTransposed(
 ): void {
   for (let i = 0; i < m; i += 6) {
     const cRow = c + <usize>i * ldc;
-    for (let j = 0, bPanel = b, to = cRow; j < n; j += 8, bPanel += panel, to += cstep) {
-      tileColumns(k, at + ((<usize>i) << 2), ldat, bPanel, 32, to, ldc, min(6, m - i), min(8, n - j), alpha, accumulate);
-    }
+    stripColumns(k, at + ((<usize>i) << 2), ldat, b, panel, cRow, ldc, cstep, n, min(6, m - i), alpha, accumulate);
   }
 }
 

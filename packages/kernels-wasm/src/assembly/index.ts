@@ -65,7 +65,19 @@ export {
   subtractWhole,
 } from './arithmetic';
 export { chooseWords, combineBytes, compareArrays } from './comparison';
-export { exponentials, hyperbolicTangents, inverseRoots, logarithms, logarithms1p, negatives, softplusses, squares } from './functions';
+export {
+  cosines,
+  errorFunctions,
+  exponentials,
+  hyperbolicTangents,
+  inverseRoots,
+  logarithms,
+  logarithms1p,
+  negatives,
+  sines,
+  softplusses,
+  squares,
+} from './functions';
 export { addManyRows, runningSums, sumMiddle, sumRows, sumRuns } from './reduction';
 export { segmentSum } from './rows';
 export { padRows, selectiveBackward, selectiveForward, selectiveScanBytes, selectiveStep, selectiveStepBackward } from './selective-scan';

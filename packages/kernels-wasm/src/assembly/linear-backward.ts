@@ -1,6 +1,6 @@
 import { fma, laneSum, nfma, splat, storeSome } from './lanes';
 import { gemmPacked, gemmPackedTransposed, packRows } from './gemm';
-import { tileColumns, tileRows } from './tile';
+import { stripColumns, stripRows } from './tile';
 import {
   CHUNK, ROWS_PANEL, SQUARE_STRIDE, applyPending, betas, chunkDecays, clearUpper, copyRow, eRows, keyDim, keyHat, keyStride, keyTilde, layoutChunk, loadState, lowerProduct,
   nSquare, pSquare, panelsToRows, panelsToTensor, pending, prepareKeys, queryTilde, resetPending, rowsTimesState, scaleRows, solveUpdate, stateBytes, statePanel,
@@ -107,9 +107,7 @@ export function addUpperTimesPanels(count: i32, square: usize, b: usize, panels:
   for (let j = 0; j < count; j += 6) {
     const height = min(6, count - j);
     const a = square + <usize>j * SQUARE_STRIDE + (<usize>j << 2);
-    for (let panel = 0; panel < panels; panel++) {
-      tileColumns(count - j, a, SQUARE_STRIDE, b + <usize>panel * ROWS_PANEL + (<usize>j << 5), 32, c + <usize>j * ldc + <usize>panel * cstep, ldc, height, 8, 1, true);
-    }
+    stripColumns(count - j, a, SQUARE_STRIDE, b + (<usize>j << 5), ROWS_PANEL, c + <usize>j * ldc, ldc, cstep, panels << 3, height, 1, true);
   }
 }
 
@@ -118,9 +116,7 @@ export function addLowerTimesKeys(count: i32, square: usize, b: usize, c: usize)
   const panels = <i32>(keyStride >> 5);
   for (let i = 0; i < count; i += 6) {
     const height = min(6, count - i);
-    for (let panel = 0; panel < panels; panel++) {
-      tileRows(i + height, square + <usize>i * SQUARE_STRIDE, SQUARE_STRIDE, b + <usize>panel * ROWS_PANEL, 32, c + <usize>i * keyStride + (<usize>panel << 5), keyStride, height, 8, 1, true);
-    }
+    stripRows(i + height, square + <usize>i * SQUARE_STRIDE, SQUARE_STRIDE, b, ROWS_PANEL, c + <usize>i * keyStride, keyStride, 32, panels << 3, height, 1, true);
   }
 }
 
@@ -128,9 +124,7 @@ export function addLowerTimesKeys(count: i32, square: usize, b: usize, c: usize)
 export function lowerValueProduct(count: i32, rows: usize, stride: usize, square: usize, alpha: f32): void {
   for (let i = 0; i < count; i += 6) {
     const height = min(6, count - i);
-    for (let j = 0; j < i + height; j += 8) {
-      tileRows(valueDim, rows + <usize>i * stride, stride, updateT + <usize>(j >> 3) * transposedPanel, 32, square + <usize>i * SQUARE_STRIDE + (<usize>j << 2), SQUARE_STRIDE, height, 8, alpha, false);
-    }
+    stripRows(valueDim, rows + <usize>i * stride, stride, updateT, transposedPanel, square + <usize>i * SQUARE_STRIDE, SQUARE_STRIDE, 32, (i + height + 7) & ~7, height, alpha, false);
   }
 }
 
@@ -144,7 +138,7 @@ export function solveBackward(count: i32, du: usize, x: usize): void {
       const block = column + (<usize>j << 5);
       const below = j + height;
       if (below < count) {
-        tileColumns(count - below, nSquare + <usize>below * SQUARE_STRIDE + (<usize>j << 2), SQUARE_STRIDE, column + (<usize>below << 5), 32, block, 32, height, 8, -1, true);
+        stripColumns(count - below, nSquare + <usize>below * SQUARE_STRIDE + (<usize>j << 2), SQUARE_STRIDE, column + (<usize>below << 5), 0, block, 32, 0, 8, height, -1, true);
       }
       for (let r = height - 1; r >= 0; r--) {
         const at = block + (<usize>r << 5);

@@ -1,6 +1,6 @@
 import { exp1, fma, loadSome, nfma, splat, storeSome } from './lanes';
 import { gemmPacked, packRows, packTransposed } from './gemm';
-import { tileRows } from './tile';
+import { stripRows } from './tile';
 
 // one chunk of linear attention for one state head: decays, the two triangular matrices, the update.
 //
@@ -87,6 +87,11 @@ function decay4(x: v128): v128 {
 @inline
 function loadRow(p: usize, d: i32, extent: i32): v128 {
   return d + 4 <= extent ? v128.load(p + (<usize>d << 2)) : d < extent ? loadSome(p + (<usize>d << 2), extent - d) : splat(0);
+}
+
+/** Makes another row the pending factors: every head has its own while the heads take turns. */
+export function usePending(row: usize): void {
+  pending = row;
 }
 
 /** Sets the pending factors of the state to 1. */
@@ -184,9 +189,7 @@ export function prepareKeys(mode: i32, count: i32, key: usize, keyTokenStride: u
 export function lowerProduct(count: i32, rows: usize, square: usize): void {
   for (let i = 0; i < count; i += 6) {
     const height = min(6, count - i);
-    for (let j = 0; j < i + height; j += 8) {
-      tileRows(keyDim, rows + <usize>i * keyStride, keyStride, keyHatPanels + <usize>(j >> 3) * statePanel, 32, square + <usize>i * SQUARE_STRIDE + (<usize>j << 2), SQUARE_STRIDE, height, 8, 1, false);
-    }
+    stripRows(keyDim, rows + <usize>i * keyStride, keyStride, keyHatPanels, statePanel, square + <usize>i * SQUARE_STRIDE, SQUARE_STRIDE, 32, (i + height + 7) & ~7, height, 1, false);
   }
 }
 
@@ -224,7 +227,7 @@ export function solveUpdate(count: i32, u: usize, x: usize): void {
       const height = min(6, count - i);
       const block = column + (<usize>i << 5);
       const n = nSquare + <usize>i * SQUARE_STRIDE;
-      if (i > 0) tileRows(i, n, SQUARE_STRIDE, column, 32, block, 32, height, 8, -1, true);
+      if (i > 0) stripRows(i, n, SQUARE_STRIDE, column, 0, block, 32, 0, 8, height, -1, true);
       for (let r = 0; r < height; r++) {
         const at = block + (<usize>r << 5);
         let y0 = v128.load(at);
@@ -260,9 +263,7 @@ export function valuesToPanels(count: i32, x: usize, stride: usize, to: usize): 
 export function addLowerTimesPanels(count: i32, square: usize, u: usize, out: usize, stride: usize): void {
   for (let i = 0; i < count; i += 6) {
     const height = min(6, count - i);
-    for (let panel = 0; panel < valuePanels; panel++) {
-      tileRows(i + height, square + <usize>i * SQUARE_STRIDE, SQUARE_STRIDE, u + <usize>panel * ROWS_PANEL, 32, out + <usize>i * stride + (<usize>panel << 5), stride, height, min(8, valueDim - panel * 8), 1, true);
-    }
+    stripRows(i + height, square + <usize>i * SQUARE_STRIDE, SQUARE_STRIDE, u, ROWS_PANEL, out + <usize>i * stride, stride, 32, valueDim, height, 1, true);
   }
 }
 

@@ -26,23 +26,29 @@ import {
   stateBytes,
   statePanel,
   storeState,
+  usePending,
   valueDim,
   valuePanels,
   valuesToPanels,
 } from './linear-chunk';
 
-let state: usize = 0; // panels
+/** tokens that all heads go through before any goes on: rows of one token lie side by side, so memory is read in long runs */
+const TURN: i32 = CHUNK * 2;
+
+let states: usize = 0; // [heads] states in panels
+let pendings: usize = 0; // [heads][keyStride]
 let update: usize = 0; // [valuePanels][CHUNK][8]
 
-function layoutForward(at: usize, dk: i32, dv: i32, group: i32): usize {
-  state = layoutChunk(at, dk, dv, group);
-  update = state + stateBytes;
+function layoutForward(at: usize, heads: i32, dk: i32, dv: i32, group: i32): usize {
+  states = layoutChunk(at, dk, dv, group);
+  pendings = states + stateBytes * heads;
+  update = pendings + keyStride * heads;
   return update + ROWS_PANEL * valuePanels + 64;
 }
 
 /** Bytes of scratch that linearForward needs. */
-export function linearForwardBytes(dk: i32, dv: i32, group: i32): i32 {
-  return <i32>layoutForward(0, dk, dv, group);
+export function linearForwardBytes(heads: i32, dk: i32, dv: i32, group: i32): i32 {
+  return <i32>layoutForward(0, heads, dk, dv, group);
 }
 
 /**
@@ -70,7 +76,7 @@ export function linearForward(
   final: usize,
   scratch: usize,
 ): void {
-  layoutForward(scratch, dk, dv, group);
+  layoutForward(scratch, heads, dk, dv, group);
   const keyToken = (<usize>(heads * dk)) << 2;
   const valueToken = (<usize>(heads * dv)) << 2;
   const queryToken = keyToken * group;
@@ -81,38 +87,48 @@ export function linearForward(
   const stateSize = (<usize>(dk * dv)) << 2;
   for (let b = 0; b < batch; b++) {
     for (let h = 0; h < heads; h++) {
-      const place = <usize>(b * heads + h);
-      loadState(initial ? initial + place * stateSize : 0, state);
+      usePending(pendings + keyStride * h);
       resetPending();
-      let t = 0;
-      while (t < length) {
-        const row = <usize>(b * length + t);
-        const count = chunkDecays(mode, decay + row * decayToken + ((<usize>(h * decayDim)) << 2), decayToken, min(CHUNK, length - t));
-        applyPending(mode, count, state);
-        prepareKeys(mode, count, key + row * keyToken + ((<usize>(h * dk)) << 2), keyToken);
-        valuesToPanels(count, value + row * valueToken + ((<usize>(h * dv)) << 2), valueToken, update);
-        if (beta) {
-          for (let i = 0; i < count; i++)
-            store<f32>(betas + ((<usize>i) << 2), load<f32>(beta + (row + i) * betaToken + ((<usize>h) << 2)));
-          lowerProduct(count, keyTilde, nSquare);
-          rowsTimesState(count, keyTilde, state, update, -1, true);
-          solveUpdate(count, update, 0);
+      loadState(initial ? initial + <usize>(b * heads + h) * stateSize : 0, states + stateBytes * h);
+    }
+    for (let turn = 0; turn < length; turn += TURN) {
+      const end = min(length, turn + TURN);
+      for (let h = 0; h < heads; h++) {
+        const state = states + stateBytes * h;
+        usePending(pendings + keyStride * h);
+        let t = turn;
+        while (t < end) {
+          const row = <usize>(b * length + t);
+          const count = chunkDecays(mode, decay + row * decayToken + ((<usize>(h * decayDim)) << 2), decayToken, min(CHUNK, end - t));
+          applyPending(mode, count, state);
+          prepareKeys(mode, count, key + row * keyToken + ((<usize>(h * dk)) << 2), keyToken);
+          valuesToPanels(count, value + row * valueToken + ((<usize>(h * dv)) << 2), valueToken, update);
+          if (beta) {
+            for (let i = 0; i < count; i++)
+              store<f32>(betas + ((<usize>i) << 2), load<f32>(beta + (row + i) * betaToken + ((<usize>h) << 2)));
+            lowerProduct(count, keyTilde, nSquare);
+            rowsTimesState(count, keyTilde, state, update, -1, true);
+            solveUpdate(count, update, 0);
+          }
+          for (let g = 0; g < group; g++) {
+            const head = <usize>(h * group + g);
+            const rows = queryTilde + queryStep() * g;
+            const out = output + row * outToken + ((head * dv) << 2);
+            scaleRows(mode, count, query + row * queryToken + ((head * dk) << 2), queryToken, scale, rows);
+            lowerProduct(count, rows, pSquare);
+            clearUpper(count, pSquare, false);
+            gemmPacked(count, valueDim, keyDim, rows, keyStride, state, statePanel, out, outToken, 32, 1, false);
+            addLowerTimesPanels(count, pSquare, update, out, outToken);
+          }
+          gemmPackedTransposed(keyDim, valuePanels << 3, count, keyHat, keyStride, update, ROWS_PANEL, state, 32, statePanel, 1, true);
+          t += count;
         }
-        for (let g = 0; g < group; g++) {
-          const head = <usize>(h * group + g);
-          const rows = queryTilde + queryStep() * g;
-          const out = output + row * outToken + ((head * dv) << 2);
-          scaleRows(mode, count, query + row * queryToken + ((head * dk) << 2), queryToken, scale, rows);
-          lowerProduct(count, rows, pSquare);
-          clearUpper(count, pSquare, false);
-          gemmPacked(count, valueDim, keyDim, rows, keyStride, state, statePanel, out, outToken, 32, 1, false);
-          addLowerTimesPanels(count, pSquare, update, out, outToken);
-        }
-        gemmPackedTransposed(keyDim, valuePanels << 3, count, keyHat, keyStride, update, ROWS_PANEL, state, 32, statePanel, 1, true);
-        t += count;
       }
-      applyPending(mode, 0, state);
-      storeState(state, final + place * stateSize);
+    }
+    for (let h = 0; h < heads; h++) {
+      usePending(pendings + keyStride * h);
+      applyPending(mode, 0, states + stateBytes * h);
+      storeState(states + stateBytes * h, final + <usize>(b * heads + h) * stateSize);
     }
   }
 }

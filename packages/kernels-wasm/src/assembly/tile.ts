@@ -39,10 +39,21 @@ function putEdge(rows: i32, columns: i32, c: usize, ldc: usize, accumulate: bool
 }
 
 /**
- * c[6, 8] = alpha * a[6, k] b[k, 8] (+ c): rows of A are contiguous over k, row i at a + i * lda; row p of B at b + p * ldb.
- * Only the first `rows` and `columns` are written; rows of A beyond `rows` are not read. Strides in bytes.
+ * c[6, n] = alpha * a[6, k] b[k, n] (+ c): rows of A are contiguous over k, row i at a + i * lda; B in panels of 8 columns, `panel` bytes apart;
+ * columns 8j of C at c + j * cstep. Only the first `rows` are written; rows of A beyond them are not read. Strides in bytes.
  */
-export function tileRows(k: i32, a: usize, lda: usize, b: usize, ldb: usize, c: usize, ldc: usize, rows: i32, columns: i32, alpha: f32, accumulate: bool): void {
+export function stripRows(k: i32, a: usize, lda: usize, b: usize, panel: usize, c: usize, ldc: usize, cstep: usize, n: i32, rows: i32, alpha: f32, accumulate: bool): void {
+  const s1 = rows > 1 ? lda : 0;
+  const s2 = rows > 2 ? s1 + lda : 0;
+  const s3 = rows > 3 ? s2 + lda : 0;
+  const s4 = rows > 4 ? s3 + lda : 0;
+  const s5 = rows > 5 ? s4 + lda : 0;
+  const end4 = a + (<usize>(k & ~3) << 2);
+  const end = a + (<usize>k << 2);
+  const start = b;
+  for (let j = 0; j < n; j += 8) {
+  const columns = min(8, n - j);
+  b = start + <usize>(j >> 3) * panel;
   let c00 = splat(0), c01 = splat(0);
   let c10 = splat(0), c11 = splat(0);
   let c20 = splat(0), c21 = splat(0);
@@ -51,12 +62,11 @@ export function tileRows(k: i32, a: usize, lda: usize, b: usize, ldb: usize, c: 
   let c50 = splat(0), c51 = splat(0);
   let b0: v128, b1: v128, x: v128;
   let a0 = a;
-  let a1 = rows > 1 ? a0 + lda : a;
-  let a2 = rows > 2 ? a1 + lda : a;
-  let a3 = rows > 3 ? a2 + lda : a;
-  let a4 = rows > 4 ? a3 + lda : a;
-  let a5 = rows > 5 ? a4 + lda : a;
-  const end4 = a + (<usize>(k & ~3) << 2);
+  let a1 = a + s1;
+  let a2 = a + s2;
+  let a3 = a + s3;
+  let a4 = a + s4;
+  let a5 = a + s5;
   while (a0 < end4) {
     b0 = v128.load(b, 0);
     b1 = v128.load(b, 16);
@@ -78,7 +88,7 @@ export function tileRows(k: i32, a: usize, lda: usize, b: usize, ldb: usize, c: 
     x = v128.load32_splat(a5);
     c50 = fma(x, b0, c50);
     c51 = fma(x, b1, c51);
-    b += ldb;
+    b += 32;
     b0 = v128.load(b, 0);
     b1 = v128.load(b, 16);
     x = v128.load32_splat(a0, 4);
@@ -99,7 +109,7 @@ export function tileRows(k: i32, a: usize, lda: usize, b: usize, ldb: usize, c: 
     x = v128.load32_splat(a5, 4);
     c50 = fma(x, b0, c50);
     c51 = fma(x, b1, c51);
-    b += ldb;
+    b += 32;
     b0 = v128.load(b, 0);
     b1 = v128.load(b, 16);
     x = v128.load32_splat(a0, 8);
@@ -120,7 +130,7 @@ export function tileRows(k: i32, a: usize, lda: usize, b: usize, ldb: usize, c: 
     x = v128.load32_splat(a5, 8);
     c50 = fma(x, b0, c50);
     c51 = fma(x, b1, c51);
-    b += ldb;
+    b += 32;
     b0 = v128.load(b, 0);
     b1 = v128.load(b, 16);
     x = v128.load32_splat(a0, 12);
@@ -141,7 +151,7 @@ export function tileRows(k: i32, a: usize, lda: usize, b: usize, ldb: usize, c: 
     x = v128.load32_splat(a5, 12);
     c50 = fma(x, b0, c50);
     c51 = fma(x, b1, c51);
-    b += ldb;
+    b += 32;
     a0 += 16;
     a1 += 16;
     a2 += 16;
@@ -149,7 +159,6 @@ export function tileRows(k: i32, a: usize, lda: usize, b: usize, ldb: usize, c: 
     a4 += 16;
     a5 += 16;
   }
-  const end = a + (<usize>k << 2);
   while (a0 < end) {
     b0 = v128.load(b, 0);
     b1 = v128.load(b, 16);
@@ -171,7 +180,7 @@ export function tileRows(k: i32, a: usize, lda: usize, b: usize, ldb: usize, c: 
     x = v128.load32_splat(a5);
     c50 = fma(x, b0, c50);
     c51 = fma(x, b1, c51);
-    b += ldb;
+    b += 32;
     a0 += 4;
     a1 += 4;
     a2 += 4;
@@ -197,13 +206,20 @@ export function tileRows(k: i32, a: usize, lda: usize, b: usize, ldb: usize, c: 
     put(edge + 160, c50, c51, scale, false);
     putEdge(rows, columns, c, ldc, accumulate);
   }
+  c += cstep;
+  }
 }
 
 /**
- * c[6, 8] = alpha * a[6, k] b[k, 8] (+ c) where the six entries of a column of A lie side by side: column p at a + p * astep.
+ * c[6, n] = alpha * a[6, k] b[k, n] (+ c) where the six entries of a column of A lie side by side: column p at a + p * astep.
  * Six floats are read per column even when `rows` is smaller.
  */
-export function tileColumns(k: i32, a: usize, astep: usize, b: usize, ldb: usize, c: usize, ldc: usize, rows: i32, columns: i32, alpha: f32, accumulate: bool): void {
+export function stripColumns(k: i32, at: usize, astep: usize, b: usize, panel: usize, c: usize, ldc: usize, cstep: usize, n: i32, rows: i32, alpha: f32, accumulate: bool): void {
+  const start = b;
+  for (let j = 0; j < n; j += 8) {
+  const columns = min(8, n - j);
+  b = start + <usize>(j >> 3) * panel;
+  let a = at;
   let c00 = splat(0), c01 = splat(0);
   let c10 = splat(0), c11 = splat(0);
   let c20 = splat(0), c21 = splat(0);
@@ -233,7 +249,7 @@ export function tileColumns(k: i32, a: usize, astep: usize, b: usize, ldb: usize
     c50 = fma(x, b0, c50);
     c51 = fma(x, b1, c51);
     a += astep;
-    b += ldb;
+    b += 32;
     b0 = v128.load(b, 0);
     b1 = v128.load(b, 16);
     x = v128.load32_splat(a, 0);
@@ -255,7 +271,7 @@ export function tileColumns(k: i32, a: usize, astep: usize, b: usize, ldb: usize
     c50 = fma(x, b0, c50);
     c51 = fma(x, b1, c51);
     a += astep;
-    b += ldb;
+    b += 32;
   }
   if (k & 1) {
     b0 = v128.load(b, 0);
@@ -279,7 +295,7 @@ export function tileColumns(k: i32, a: usize, astep: usize, b: usize, ldb: usize
     c50 = fma(x, b0, c50);
     c51 = fma(x, b1, c51);
     a += astep;
-    b += ldb;
+    b += 32;
   }
 
   const scale = splat(alpha);
@@ -298,6 +314,8 @@ export function tileColumns(k: i32, a: usize, astep: usize, b: usize, ldb: usize
     put(edge + 128, c40, c41, scale, false);
     put(edge + 160, c50, c51, scale, false);
     putEdge(rows, columns, c, ldc, accumulate);
+  }
+  c += cstep;
   }
 }
 
