@@ -1,14 +1,31 @@
 import * as tf from '@tensorflow/tfjs-core';
 import { broadcastStrides, innerTwo, mergeAxes, visitPlaces } from './axes.ts';
-import type { CombineArrays, KernelExports } from './exports.ts';
+import type { CombineArrays } from './exports.ts';
 import type { Heap } from './heap.ts';
 import type { Replacement } from './tfjs-kernels.ts';
 
-type Binary = { [Name in keyof KernelExports]: KernelExports[Name] extends CombineArrays ? Name : never }[keyof KernelExports];
-type Unary = keyof Pick<
-  KernelExports,
-  'exponentials' | 'hyperbolicTangents' | 'softplusses' | 'logarithms1p' | 'logarithms' | 'inverseRoots' | 'negatives' | 'squares'
->;
+type Binary =
+  | 'addArrays'
+  | 'subtractArrays'
+  | 'multiplyArrays'
+  | 'divideArrays'
+  | 'largerOfArrays'
+  | 'smallerOfArrays'
+  | 'addWhole'
+  | 'subtractWhole'
+  | 'multiplyWhole';
+type Unary =
+  | 'exponentials'
+  | 'hyperbolicTangents'
+  | 'softplusses'
+  | 'logarithms1p'
+  | 'logarithms'
+  | 'inverseRoots'
+  | 'negatives'
+  | 'squares'
+  | 'errorFunctions'
+  | 'sines'
+  | 'cosines';
 
 const sizeOf = (shape: readonly number[]): number => shape.reduce((product, extent) => product * extent, 1);
 
@@ -119,4 +136,7 @@ export const elementwiseReplacements: Readonly<Record<string, Replacement>> = {
   Rsqrt: unary('inverseRoots'),
   Neg: unary('negatives'),
   Square: unary('squares'),
+  Erf: unary('errorFunctions'),
+  Sin: unary('sines'),
+  Cos: unary('cosines'),
 };

@@ -61,6 +61,22 @@ function ulps(given: number, right: number): number {
   return Math.abs(given - right) / 2 ** (Math.floor(Math.log2(size)) - 23);
 }
 
+/** erf in double precision: its series, or near 1 the continued fraction of the complement. */
+function erf(x: number): number {
+  if (x < 0) return -erf(-x);
+  if (x > 3) {
+    let fraction = 0;
+    for (let k = 60; k > 0; k--) fraction = k / 2 / (x + fraction);
+    return 1 - Math.exp(-x * x) / Math.sqrt(Math.PI) / (x + fraction);
+  }
+  let [term, sum] = [x, x];
+  for (let k = 1; k < 100; k++) {
+    term *= (-x * x) / k;
+    sum += term / (2 * k + 1);
+  }
+  return (2 / Math.sqrt(Math.PI)) * sum;
+}
+
 describe.each<Build>(['simd', 'relaxed'])("tfjs's own kernels, %s build", (build) => {
   let tensors = 0;
   beforeAll(async () => {
@@ -250,6 +266,9 @@ describe.each<Build>(['simd', 'relaxed'])("tfjs's own kernels, %s build", (build
       [1, 0],
     ],
     ['rsqrt', tf.rsqrt, (x: number) => 1 / Math.sqrt(x), [1e-6, 100], [0, Infinity], [-1, NaN], [Infinity, 0], [4, 0.5]],
+    ['erf', tf.erf, erf, [-5, 5], [0, 0], [Infinity, 1], [-Infinity, -1], [100, 1], [1e-20, 1e-20 * 1.1283791670955126]],
+    ['sin', tf.sin, Math.sin, [-9, 9], [0, 0], [Infinity, NaN], [65535, Math.sin(65535)], [1e6, Math.sin(1e6)], [-100, Math.sin(-100)]],
+    ['cos', tf.cos, Math.cos, [-9, 9], [0, 1], [-Infinity, NaN], [65535, Math.cos(65535)], [1e6, Math.cos(1e6)], [-100, Math.cos(-100)]],
     ['neg', tf.neg, (x: number) => -x, [-9, 9], [Infinity, -Infinity]],
     ['square', tf.square, (x: number) => x * x, [-9, 9], [-Infinity, Infinity], [1e-30, 0]],
   ] as [string, (x: tf.Tensor) => tf.Tensor, (x: number) => number, [number, number], ...[number, number][]][])(
@@ -368,6 +387,7 @@ describe.each<Build>(['simd', 'relaxed'])("tfjs's own kernels, %s build", (build
     await tf.setBackend('wasm');
     tf.tidy(() => {
       const rows = tf.tensor2d([1, 2, 3, 4, 5, 6], [2, 3]);
+      expect(Array.from(tf.cumprod(rows, -1).dataSync())).toEqual([1, 2, 6, 4, 20, 120]);
       expect(Array.from(tf.cumsum(rows, -1).dataSync())).toEqual([1, 3, 6, 4, 9, 15]);
     });
   });

@@ -80,9 +80,14 @@ const cumulativeSum: Replacement = (call, heap, original) => {
   return output;
 };
 
+/** tfjs-wasm's own, which is wrong at a negative axis. */
+const cumulativeProduct: Replacement = (call, _heap, original) =>
+  original({ ...call, attrs: { ...call.attrs, axis: tf.util.parseAxisParam(call.attrs['axis'] as number, call.inputs['x']!.shape)[0]! } });
+
 /** Sums over axes of float32 arrays; other dtypes stay with tfjs. */
 export const reductionReplacements: Readonly<Record<string, Replacement>> = {
   Sum: reduction(false),
   Mean: reduction(true),
   Cumsum: cumulativeSum,
+  Cumprod: cumulativeProduct,
 };

@@ -105,23 +105,27 @@ function tangent4(x: v128): v128 {
   return v128.bitselect(series, far, f32x4.lt(f32x4.abs(x), splat(0.625)));
 }
 
-/** erf as an odd rational function; beyond 4 it is 1 to rounding. */
+/** erf: an odd polynomial below 1, and 1 - e^r above, r a polynomial of |x|. */
 // @ts-ignore: decorator
 @inline
 function erf4(x: v128): v128 {
-  const y = f32x4.pmin(f32x4.pmax(x, splat(-4)), splat(4));
-  const square = f32x4.mul(y, y);
-  let p = fma(splat(-2.72614225801306e-10), square, splat(2.77068142495902e-8));
-  p = fma(p, square, splat(-2.10102402082508e-6));
-  p = fma(p, square, splat(-5.69250639462346e-5));
-  p = fma(p, square, splat(-7.34990630326855e-4));
-  p = fma(p, square, splat(-2.95459980854025e-3));
-  p = fma(p, square, splat(-1.60960333262415e-2));
-  let q = fma(splat(-1.45660718464996e-5), square, splat(-2.13374055278905e-4));
-  q = fma(q, square, splat(-1.68282697438203e-3));
-  q = fma(q, square, splat(-7.37332916720468e-3));
-  q = fma(q, square, splat(-1.42647390514189e-2));
-  return f32x4.div(f32x4.mul(y, p), q);
+  const square = f32x4.mul(x, x);
+  let near = fma(splat(7.853861353153693e-5), square, splat(-8.010193625184903e-4));
+  near = fma(near, square, splat(5.188327685732524e-3));
+  near = fma(near, square, splat(-2.685381193529856e-2));
+  near = fma(near, square, splat(1.128358514861418e-1));
+  near = fma(near, square, splat(-3.7612625824233e-1));
+  near = f32x4.mul(x, fma(near, square, splat(1.12837916572671)));
+  const size = f32x4.abs(x);
+  let r = fma(splat(-1.7285347e-5), size, splat(3.83197126e-4));
+  r = fma(r, square, fma(splat(-3.88396438e-3), size, splat(2.42546219e-2)));
+  r = fma(r, size, splat(-1.06777877e-1));
+  r = fma(r, size, splat(-6.34846687e-1));
+  r = fma(r, size, splat(-1.28717512e-1));
+  r = fma(r, size, f32x4.neg(size));
+  const far = f32x4.sub(splat(1), decay4(r));
+  const sign = v128.and(x, splat(-0.0));
+  return v128.bitselect(near, v128.or(far, sign), f32x4.lt(size, splat(1)));
 }
 
 /** Quarter turns nearest to two numbers, in double precision. */

@@ -134,13 +134,24 @@ export function runningSums(outer: i32, rows: i32, n: i32, exclusive: bool, reve
       source += row * (rows - 1);
       target += row * (rows - 1);
     }
-    for (let r = 0; r < rows; r++) {
-      if (r == 0) {
-        if (exclusive) memory.fill(target, 0, row);
+    if (n == 1) {
+      let sum: f32 = 0;
+      for (let r = 0; r < rows; r++) {
+        const own = load<f32>(source);
+        if (exclusive) store<f32>(target, sum);
+        sum += own;
+        if (!exclusive) store<f32>(target, sum);
+        source += step;
+        target += step;
+      }
+    } else {
+      for (let r = 0; r < rows; r++) {
+        if (r > 0) addRows(n, target - step, exclusive ? source - step : source, target);
+        else if (exclusive) memory.fill(target, 0, row);
         else memory.copy(target, source, row);
-      } else addRows(n, target - step, exclusive ? source - step : source, target);
-      source += step;
-      target += step;
+        source += step;
+        target += step;
+      }
     }
     x += row * rows;
     to += row * rows;
