@@ -16,6 +16,7 @@ import {
   onlineSoftmax,
   packPanels,
   softCap,
+  windowed,
 } from './attention-tiles';
 
 let queryAt: usize = 0; // [T] positions
@@ -87,7 +88,8 @@ export function attentionForward(
   const share = heads / groups;
   // packing the keys pays only when several queries read them
   const direct = t * share <= 8;
-  const tile = s >= 1024 ? KEYS : 48;
+  // short tiles waste less at the edges of a window
+  const tile = s >= 1024 && !windowed ? KEYS : 48;
   for (let b = 0; b < batch; b++) {
     fillPositions(queryPositions ? queryPositions + ((<usize>(b * t)) << 2) : 0, t, t, <f32>(s - t), queryAt);
     fillPositions(keyPositions ? keyPositions + ((<usize>(b * s)) << 2) : 0, s, s + 8, 0, keyAt);

@@ -11,7 +11,7 @@ export const KEYS: i32 = 96;
 export const SCORE_STRIDE: usize = KEYS * 4 + 32;
 
 let causal: bool = false;
-let windowed: bool = false;
+export let windowed: bool = false;
 let window: f32 = 0;
 let dilation: f32 = 1;
 let sinks: f32 = 0;
