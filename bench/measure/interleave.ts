@@ -5,8 +5,8 @@ import { spreadOf } from './statistics.ts';
 export interface Timed {
   readonly name: string;
   run(): void | Promise<void>;
-  /** milliseconds of one call where they are known already: no warm-up then */
-  readonly knownMs?: number;
+  /** times of a call that was made already: the first sample, and warm-up enough */
+  readonly known?: { readonly wall: number; readonly cpu: number };
   /** called before each turn, outside the time */
   enter?(): Promise<void>;
 }
@@ -31,7 +31,8 @@ export interface Timing {
   readonly repeats: number;
 }
 
-const cpuMs = (): number => {
+/** Processor time of this process so far, in milliseconds. */
+export const cpuMs = (): number => {
   const { user, system } = process.cpuUsage();
   return (user + system) / 1000;
 };
@@ -53,15 +54,17 @@ export async function interleave(candidates: readonly Timed[], settings: TimingS
   const rows: { timed: Timed; repeats: number; wall: number[]; cpu: number[]; spent: number }[] = [];
   for (const timed of candidates) {
     await timed.enter?.();
-    let [calls, best] = [0, timed.knownMs ?? Infinity];
+    let [calls, best] = [0, timed.known?.wall ?? Infinity];
     const begin = performance.now();
-    while (timed.knownMs === undefined && (calls === 0 || (performance.now() - begin < settings.warmMs && calls < 10_000))) {
+    while (timed.known === undefined && (calls === 0 || (performance.now() - begin < settings.warmMs && calls < 10_000))) {
       const start = performance.now();
       await repeat(timed, 1);
       best = Math.min(best, performance.now() - start);
       calls++;
     }
-    rows.push({ timed, repeats: Math.max(1, Math.ceil(settings.sampleMs / Math.max(best, 1e-4))), wall: [], cpu: [], spent: 0 });
+    const repeats = Math.max(1, Math.ceil(settings.sampleMs / Math.max(best, 1e-4)));
+    const { known } = timed;
+    rows.push({ timed, repeats, wall: known ? [known.wall] : [], cpu: known ? [known.cpu] : [], spent: known?.wall ?? 0 });
   }
   for (let round = 0; round < settings.samples; round++) {
     for (let turn = 0; turn < rows.length; turn++) {

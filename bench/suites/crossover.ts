@@ -1,15 +1,14 @@
 import * as tf from '@tensorflow/tfjs-core';
 import { linearAttentionUpdate, softmaxAttention } from '@seqloom/core';
 import type { LinearAttentionInputs, LinearAttentionRule } from '@seqloom/core';
-import { naiveLinearAttention, naiveSoftmaxAttention } from '../../packages/testing/src/oracle/index.ts';
-import type { Candidate, Case, Prepared } from '../measure/candidate.ts';
-import { doubles, uniform } from '../measure/inputs.ts';
-import { equals } from '../measure/parity.ts';
+import type { Candidate, Case, Outputs, Prepared } from '../measure/candidate.ts';
+import { uniform } from '../measure/inputs.ts';
 import { crossing } from '../measure/statistics.ts';
 import type { Bench, CaseResult, Suite } from '../measure/suite.ts';
 import { ourCandidates, tensorsOf } from '../measure/tfjs.ts';
 import { onnxGroupQueryAttention, onnxLinearAttention } from '../peers/onnx-calls.ts';
-import { linearAttentionInputs } from './linear-attention.ts';
+import { linearAttentionInputs, oneHeadChecks } from './linear-attention.ts';
+import { lastRowChecks } from './softmax-attention.ts';
 
 const rules: readonly (readonly [LinearAttentionRule, 'none' | 'channel'])[] = [
   ['linear', 'none'],
@@ -23,6 +22,17 @@ function renamed(candidate: Candidate, kind: 'linear' | 'softmax'): Candidate {
     // the two kinds have different outputs, which are not to be compared
     outputs: async () => Object.fromEntries(Object.entries(await candidate.outputs()).map(([name, values]) => [`${kind} ${name}`, values])),
   };
+}
+
+/** A check on the outputs of one kind, whose names carry it. */
+function ofKind(check: (outputs: Outputs) => string | null, kind: string): (outputs: Outputs) => string | null {
+  const start = `${kind} `;
+  return (outputs) =>
+    check(
+      Object.fromEntries(
+        Object.entries(outputs).flatMap(([name, values]) => (name.startsWith(start) ? [[name.slice(start.length), values] as const] : [])),
+      ),
+    );
 }
 
 async function prepare(
@@ -50,26 +60,10 @@ async function prepare(
     const grouped = await peers.onnxRuntime.candidate(onnxGroupQueryAttention(soft));
     candidates.push(renamed(native, 'linear'), renamed(grouped, 'softmax'));
   }
-  // the oracles are quadratic in time, or nearly: beyond this length the candidates are held to one another
-  const checks =
-    length <= 512
-      ? [
-          equals(
-            'linear output',
-            naiveLinearAttention(
-              Object.fromEntries(Object.entries(linear).map(([name, array]) => [name, doubles(array)])) as unknown as Parameters<
-                typeof naiveLinearAttention
-              >[0],
-              { updateRule: rule },
-            ).output.data,
-          ),
-          equals(
-            'softmax output',
-            naiveSoftmaxAttention({ query: doubles(soft.query), key: doubles(soft.key), value: doubles(soft.value) }, { causal: true })
-              .output.data,
-          ),
-        ]
-      : [];
+  const checks = [
+    ...oneHeadChecks(linear, rule).map((check) => ofKind(check, 'linear')),
+    ...lastRowChecks(soft).map((check) => ofKind(check, 'softmax')),
+  ];
   return { candidates, checks, dispose: () => tf.dispose([linearTensors, softTensors]) };
 }
 

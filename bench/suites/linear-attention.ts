@@ -3,7 +3,7 @@ import { linearAttentionUpdate } from '@seqloom/core';
 import type { LinearAttentionInputs, LinearAttentionRule } from '@seqloom/core';
 import { naiveLinearAttention, weightedSum64 } from '../../packages/testing/src/oracle/index.ts';
 import type { Array64 } from '../../packages/testing/src/oracle/index.ts';
-import type { Candidate, Case, Prepared } from '../measure/candidate.ts';
+import type { Candidate, Case, Outputs, Prepared } from '../measure/candidate.ts';
 import { COMPOSED, OURS } from '../measure/candidate.ts';
 import { bytesOf, directionCheck, doubles, headOf, pickHead, uniform, unitRows } from '../measure/inputs.ts';
 import { equals } from '../measure/parity.ts';
@@ -60,14 +60,25 @@ function flopsOf({ rule, decay, length, heads, dim }: Shape): number {
   return length * heads * dim * dim * (products + (decay === 'none' ? 0 : 1));
 }
 
-async function forward(shape: Shape, { peers }: Bench, composedToo: boolean): Promise<Prepared> {
-  const { rule, heads, dim } = shape;
-  const inputs = linearAttentionInputs(shape);
-  // one head in full length: the others are held to it by the other candidates
+/** Checks of the last head in full length by the oracle; the other heads are held to it by the other candidates. */
+export function oneHeadChecks(
+  inputs: Readonly<Record<string, HostArray>>,
+  rule: LinearAttentionRule,
+): ((outputs: Outputs) => string | null)[] {
+  const { shape } = inputs['value']!;
+  const [, , heads, dim] = shape as [number, number, number, number];
   const head = heads - 1;
   const one = Object.fromEntries(Object.entries(inputs).map(([name, array]) => [name, headOf(array, head)]));
   const wanted = naiveLinearAttention(one as unknown as Parameters<typeof naiveLinearAttention>[0], { updateRule: rule });
-  const outputShape = inputs['value']!.shape;
+  return [
+    equals('output', wanted.output.data, { part: (values) => pickHead(values, shape, head) }),
+    equals('state', wanted.state.data, { part: (values) => Array.prototype.slice.call(values, head * dim * dim) as number[] }),
+  ];
+}
+
+async function forward(shape: Shape, { peers }: Bench, composedToo: boolean): Promise<Prepared> {
+  const { rule } = shape;
+  const inputs = linearAttentionInputs(shape);
   const tensors = tensorsOf(inputs);
   const [ours, composed] = ourCandidates(() => linearAttentionUpdate(tensors as unknown as LinearAttentionInputs, { updateRule: rule }));
   const candidates: Candidate[] = composedToo ? [ours, composed] : [ours];
@@ -75,10 +86,7 @@ async function forward(shape: Shape, { peers }: Bench, composedToo: boolean): Pr
   if (native) candidates.push(native);
   return {
     candidates,
-    checks: [
-      equals('output', wanted.output.data, { part: (values) => pickHead(values, outputShape, head) }),
-      equals('state', wanted.state.data, { part: (values) => Array.prototype.slice.call(values, head * dim * dim) as number[] }),
-    ],
+    checks: oneHeadChecks(inputs, rule),
     skipped: composedToo ? [] : [tooLong],
     dispose: () => tf.dispose(tensors),
   };

@@ -63,7 +63,8 @@ const complex: Scan = {
     const [hiddenReal, hiddenImaginary] = [new Float32Array(a.length), new Float32Array(a.length)];
     for (let place = 0; place < a.length; place++) {
       const before = place - channels;
-      const [real, imaginary] = before < 0 ? [0, 0] : [hiddenReal[before]!, hiddenImaginary[before]!];
+      const real = before < 0 ? 0 : hiddenReal[before]!;
+      const imaginary = before < 0 ? 0 : hiddenImaginary[before]!;
       hiddenReal[place] = a[place]! * real - b[place]! * imaginary + x[place]!;
       hiddenImaginary[place] = a[place]! * imaginary + b[place]! * real + y[place]!;
     }
