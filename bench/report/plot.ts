@@ -140,7 +140,8 @@ export function drawPanels(title: string, panels: readonly Panel[]): string {
     row.forEach(({ body }, column) => parts.push(`<g transform="translate(${column * WIDTH} ${y})">\n${body}\n</g>`));
     y += Math.max(...row.map(({ height }) => height)) + 10;
   }
-  const [width, height] = [columns * WIDTH, Math.ceil(y)];
+  // the title may be longer than one panel is wide
+  const [width, height] = [Math.max(columns * WIDTH, 20 + title.length * 7), Math.ceil(y)];
   const open = `<svg xmlns="http://www.w3.org/2000/svg" width="${width}" height="${height}" viewBox="0 0 ${width} ${height}" font-family="system-ui, sans-serif" font-size="11.5" fill="#222">`;
   return [open, `<rect width="${width}" height="${height}" fill="#fff"/>`, text(10, 18, title, 'fill="#666"'), ...parts, '</svg>', ''].join(
     '\n',
