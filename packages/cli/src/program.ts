@@ -88,7 +88,7 @@ export function createProgram(): Command {
 
   withBackend(program.command('quickstart').description('train the default hybrid on a book, then write'))
     .option('--text <file>', 'another text than the book')
-    .option('--minutes <number>', 'time to train', positive, 4.5)
+    .option('--minutes <number>', 'time to train', positive, 4.2)
     .option('--seed <number>', 'seed of weights, data order and draws', wholeNumber, 0)
     .action(guard(quickstart));
 
