@@ -1,3 +1,4 @@
+import { createRequire } from 'node:module';
 import { Command, InvalidArgumentError } from 'commander';
 import { doctor } from './commands/doctor.ts';
 import { generateText } from './commands/generate.ts';
@@ -48,6 +49,7 @@ const withSampling = (command: Command): Command =>
 export function createProgram(): Command {
   const program = new Command('seqloom')
     .description('Train, run and look into sequence models woven from attention, linear recurrences, state spaces and memory.')
+    .version((createRequire(import.meta.url)('../package.json') as { version: string }).version)
     .showHelpAfterError('(seqloom --help lists the commands)');
 
   const trainCommand = program.command('train').description('train a model on a text file; Ctrl-C saves and ends');

@@ -27,13 +27,16 @@ function barView(minutes: number | undefined): ProgressView {
   });
   const payload = { steps: '?', loss: '-', bits: '-', heldOut: '-', speed: '-', left: minutes === undefined ? '-' : clock(minutes * 60) };
   let started = false;
+  const since = performance.now();
+  // until the number of steps is known, time tells how far the run is
+  const guess = (step: number): number => Math.ceil((step * (minutes ?? 1) * 60_000) / (performance.now() - since));
   return {
     show(event) {
       if (event.type === 'start') {
         bar.start(event.total ?? 1, 0, payload);
         started = true;
       } else if (event.type === 'step') {
-        if (event.total !== null) bar.setTotal(event.total);
+        bar.setTotal(event.total ?? Math.max(event.step + 1, guess(event.step)));
         bar.update(event.step, {
           ...payload,
           steps: String(event.total ?? '?'),
