@@ -10,7 +10,7 @@ export interface KernelExports {
   linearForwardBytes(heads: number, keyDim: number, valueDim: number, group: number): number;
   // prettier-ignore
   linearForward(batch: number, length: number, heads: number, group: number, keyDim: number, valueDim: number, mode: number, scale: number, query: number, key: number, value: number, decay: number, beta: number, initial: number, output: number, final: number, scratch: number): void;
-  linearBackwardBytes(keyDim: number, valueDim: number, length: number, delta: boolean): number;
+  linearBackwardBytes(heads: number, keyDim: number, valueDim: number, length: number, delta: boolean): number;
   // prettier-ignore
   linearBackward(batch: number, length: number, heads: number, group: number, keyDim: number, valueDim: number, mode: number, scale: number, query: number, key: number, value: number, decay: number, beta: number, initial: number, dOutput: number, dFinal: number, gQuery: number, gKey: number, gValue: number, gDecay: number, gBeta: number, gInitial: number, scratch: number): void;
   clear(pointer: number, bytes: number): void;

@@ -36,7 +36,7 @@ function gradient(findHeap: FindHeap): FusedGradient<LinearAttentionInputs, Line
     const { batch, length, heads, group, keyDim, valueDim, decayMode } = sizesOf(inputs);
     const given = [inputs.query, inputs.key, inputs.value, inputs.logDecay, inputs.beta, inputs.state];
     const gradients = given.map((tensor) => tensor && heap.output(tensor.shape));
-    heap.scratch(kernels.linearBackwardBytes(keyDim, valueDim, length, inputs.beta !== undefined), (scratch) => {
+    heap.scratch(kernels.linearBackwardBytes(heads, keyDim, valueDim, length, inputs.beta !== undefined), (scratch) => {
       const [q, k, v, g, b, s] = given.map((tensor) => heap.pointer(tensor));
       const [dq, dk, dv, dg, db, ds] = gradients.map((tensor) => heap.pointer(tensor));
       const [o, f] = [heap.pointer(upstream.output), heap.pointer(upstream.state)];

@@ -4,20 +4,35 @@ import { stripColumns, stripRows } from './tile';
 import {
   CHUNK, ROWS_PANEL, SQUARE_STRIDE, applyPending, betas, chunkDecays, clearUpper, copyRow, eRows, keyDim, keyHat, keyStride, keyTilde, layoutChunk, loadState, lowerProduct,
   nSquare, pSquare, panelsToRows, panelsToTensor, pending, prepareKeys, queryTilde, resetPending, rowsTimesState, scaleRows, solveUpdate, stateBytes, statePanel,
-  storeState, takePending, transposePanels, valueDim, valuePanels, valuesToPanels,
+  storeState, takePending, transposePanels, usePending, valueDim, valuePanels, valuesToPanels,
 } from './linear-chunk';
 
 // gradient of linear attention: the states at the chunks' starts are computed again and kept for one segment of chunks at a time, then the chunks are walked backwards
 
+/** tokens that a group of heads goes through before any goes on, as in the forward */
+const TURN: i32 = CHUNK * 2;
+
 let segment: i32 = 0; // chunks whose states are kept
+let heads: i32 = 0; // heads that take turns
+let headBlock: usize = 0; // [heads] what each head keeps
+let headBytes: usize = 0;
+// of the head whose turn it is:
+let place: usize = 0; // [4] chunks, chunk whose gradient comes next, segment whose states are kept
 let starts: usize = 0; // [length + 1] first token of each chunk
 let chunkStates: usize = 0; // [segment] states
 let segmentStates: usize = 0; // [segments] states
 let updates: usize = 0; // [segment] U in panels
 let raws: usize = 0; // [segment] X in panels (delta rules)
-let updateBytes: usize = 0;
 let state: usize = 0;
 let dState: usize = 0;
+let nextDecay: usize = 0; // [keyStride] first decay of the chunk after this one
+let nextAlong: usize = 0; // [keyStride] sum over v of S dS per key channel, at the start of the chunk after this one
+let headPending: usize = 0; // [keyStride]
+// of all heads:
+let updateBytes: usize = 0;
+let segments: i32 = 0;
+let tokens: i32 = 0;
+let withRaws: bool = false;
 let stateT: usize = 0; // [keyPanels][valuePanels * 8][8]
 let dStateT: usize = 0;
 let transposedPanel: usize = 0;
@@ -36,30 +51,36 @@ let dKeyHat: usize = 0;
 let dLog: usize = 0; // [CHUNK][keyStride] gradient of the sums of log decays
 let dBetas: usize = 0;
 let firstDecay: usize = 0; // [keyStride] of the chunk
-let nextDecay: usize = 0; // of the chunk after it
-let along: usize = 0; // sum over v of S0 dS0, per key channel, of the chunk
-let nextAlong: usize = 0;
+let along: usize = 0; // [keyStride] sum over v of S dS, at the start of the chunk
 
-function layoutBackward(at: usize, dk: i32, dv: i32, length: i32, delta: bool): usize {
+/** Points at what head `i` of the group keeps; returns the end of it. */
+function useHead(i: i32): usize {
+  place = headBlock + headBytes * i;
+  starts = place + 16;
+  chunkStates = (starts + (<usize>(tokens + 1) << 2) + 15) & ~15;
+  segmentStates = chunkStates + stateBytes * segment;
+  updates = segmentStates + stateBytes * segments;
+  raws = updates + updateBytes * segment;
+  state = raws + (withRaws ? updateBytes * segment : 0);
+  dState = state + stateBytes;
+  nextDecay = dState + stateBytes;
+  nextAlong = nextDecay + keyStride;
+  headPending = nextAlong + keyStride;
+  usePending(headPending);
+  return headPending + keyStride + 64;
+}
+
+function layoutBackward(at: usize, allHeads: i32, dk: i32, dv: i32, length: i32, delta: bool): usize {
   at = layoutChunk(at, dk, dv, 1);
   updateBytes = ROWS_PANEL * valuePanels;
   const square = SQUARE_STRIDE * CHUNK + 64;
   const keyRows = keyStride * CHUNK + 64;
   const keyPanels = ROWS_PANEL * (keyStride >> 5);
-  // as many states as chunks of full length need, but no more than 64 MiB
-  segment = max(16, min((length + CHUNK - 1) / CHUNK, <i32>(<usize>0x4000000 / stateBytes)));
-  const segments = (length + segment - 1) / segment + 1;
+  const transposed = <usize>(keyStride >> 5);
   transposedPanel = <usize>valuePanels << 8;
-  starts = at;
-  chunkStates = (starts + (<usize>(length + 1) << 2) + 15) & ~15;
-  segmentStates = chunkStates + stateBytes * segment;
-  updates = segmentStates + stateBytes * segments;
-  raws = updates + updateBytes * segment;
-  state = raws + (delta ? updateBytes * segment : 0);
-  dState = state + stateBytes;
-  stateT = dState + stateBytes;
-  dStateT = stateT + transposedPanel * (keyStride >> 5);
-  dUpdate = dStateT + transposedPanel * (keyStride >> 5);
+  stateT = at;
+  dStateT = stateT + transposedPanel * transposed;
+  dUpdate = dStateT + transposedPanel * transposed;
   dOut = dUpdate + updateBytes;
   updateT = dOut + updateBytes;
   updateRows = updateT + transposedPanel * 3;
@@ -74,15 +95,24 @@ function layoutBackward(at: usize, dk: i32, dv: i32, length: i32, delta: bool): 
   dLog = dKeyHat + keyRows;
   dBetas = dLog + keyRows;
   firstDecay = dBetas + CHUNK * 4;
-  nextDecay = firstDecay + keyStride;
-  along = nextDecay + keyStride;
-  nextAlong = along + keyStride;
-  return nextAlong + keyStride + 64;
+  along = firstDecay + keyStride;
+  headBlock = (along + keyStride + 64 + 15) & ~15;
+  // as many states as chunks of full length need, but no more than 64 MiB: for as many heads as that holds, or for one
+  const room = <i32>(<usize>0x4000000 / stateBytes);
+  const chunks = (length + CHUNK - 1) / CHUNK;
+  segment = max(16, min(chunks, room));
+  segments = (length + segment - 1) / segment + 1;
+  heads = max(1, min(allHeads, room / segment));
+  tokens = length;
+  withRaws = delta;
+  headBytes = 0;
+  headBytes = (useHead(0) - headBlock + 15) & ~15;
+  return headBlock + headBytes * heads;
 }
 
 /** Bytes of scratch that linearBackward needs. */
-export function linearBackwardBytes(dk: i32, dv: i32, length: i32, delta: bool): i32 {
-  return <i32>layoutBackward(0, dk, dv, length, delta);
+export function linearBackwardBytes(allHeads: i32, dk: i32, dv: i32, length: i32, delta: bool): i32 {
+  return <i32>layoutBackward(0, allHeads, dk, dv, length, delta);
 }
 
 /** to[d] = sum over v of a[d, v] b[d, v], both states in panels. */
@@ -259,155 +289,212 @@ function scaleState(target: usize, a: usize, b: usize): void {
   }
 }
 
+// arguments of the call, for the functions that go through a head
+let batchRow: usize = 0; // first row of the batch entry, in tokens
+let groupSize: i32 = 0;
+let decayMode: i32 = 0;
+let outputScale: f32 = 0;
+let keyToken: usize = 0;
+let valueToken: usize = 0;
+let queryToken: usize = 0;
+let outToken: usize = 0;
+let decayToken: usize = 0;
+let betaToken: usize = 0;
+
 /** Gradients of linearForward; arguments as there, with the upstream gradients of output and final state; gradient pointers may be 0 where the input is absent. */
 export function linearBackward(
-  batch: i32, length: i32, heads: i32, group: i32, dk: i32, dv: i32, mode: i32, scale: f32,
+  batch: i32, length: i32, allHeads: i32, group: i32, dk: i32, dv: i32, mode: i32, scale: f32,
   query: usize, key: usize, value: usize, decay: usize, beta: usize, initial: usize, dOutput: usize, dFinal: usize,
   gQuery: usize, gKey: usize, gValue: usize, gDecay: usize, gBeta: usize, gInitial: usize, scratch: usize,
 ): void {
-  const delta = beta != 0;
-  layoutBackward(scratch, dk, dv, length, delta);
-  const keyToken = <usize>(heads * dk) << 2;
-  const valueToken = <usize>(heads * dv) << 2;
-  const queryToken = keyToken * group;
-  const outToken = valueToken * group;
+  layoutBackward(scratch, allHeads, dk, dv, length, beta != 0);
+  groupSize = group;
+  decayMode = mode;
+  outputScale = scale;
   const decayDim = mode == 2 ? dk : 1;
-  const decayToken = <usize>(heads * decayDim) << 2;
-  const betaToken = <usize>heads << 2;
+  keyToken = <usize>(allHeads * dk) << 2;
+  valueToken = <usize>(allHeads * dv) << 2;
+  queryToken = keyToken * group;
+  outToken = valueToken * group;
+  decayToken = <usize>(allHeads * decayDim) << 2;
+  betaToken = <usize>allHeads << 2;
+  const keyStep = <usize>dk << 2;
+  const valueStep = <usize>dv << 2;
+  const decayStep = <usize>decayDim << 2;
   const stateSize = <usize>(dk * dv) << 2;
-  const valueRow = <usize>valuePanels << 5;
-  const keyPanelCount = <i32>(keyStride >> 5);
-  const keyPadded = keyPanelCount << 3;
-  const ones = pending;
-
+  const lastTurn = ((length - 1) / TURN) * TURN;
   for (let b = 0; b < batch; b++) {
-    for (let h = 0; h < heads; h++) {
-      const place = <usize>(b * heads + h);
-      const first = <usize>(b * length);
-      const keyHead = key + first * keyToken + (<usize>(h * dk) << 2);
-      const valueHead = value + first * valueToken + (<usize>(h * dv) << 2);
-      const decayHead = decay + first * decayToken + (<usize>(h * decayDim) << 2);
-      const betaHead = beta + first * betaToken + (<usize>h << 2);
-
-      // forward: states and updates of every chunk; the last segment's stay
-      loadState(initial ? initial + place * stateSize : 0, state);
-      resetPending();
-      let t = 0;
-      let chunk = 0;
-      while (t < length) {
-        const token = <usize>t;
-        const count = chunkDecays(mode, decayHead + token * decayToken, decayToken, min(CHUNK, length - t));
-        store<i32>(starts + (<usize>chunk << 2), t);
-        applyPending(mode, count, state);
-        if (chunk % segment == 0) memory.copy(segmentStates + <usize>(chunk / segment) * stateBytes, state, stateBytes);
-        forwardChunk(mode, count, chunk % segment, keyHead + token * keyToken, keyToken, valueHead + token * valueToken, valueToken, delta ? betaHead + token * betaToken : 0, betaToken);
-        t += count;
-        chunk++;
+    batchRow = <usize>(b * length);
+    for (let from = 0; from < allHeads; from += heads) {
+      const count = min(heads, allHeads - from);
+      for (let i = 0; i < count; i++) {
+        useHead(i);
+        resetPending();
+        loadState(initial ? initial + <usize>(b * allHeads + from + i) * stateSize : 0, state);
+        store<i32>(place, 0);
       }
-      store<i32>(starts + (<usize>chunk << 2), length);
-      applyPending(mode, 0, state);
-      loadState(dFinal + place * stateSize, dState);
-      rowProducts(state, dState, nextAlong);
-      for (let d: usize = 0; d < keyStride; d += 16) v128.store(nextDecay + d, splat(1));
-
-      let kept = (chunk - 1) / segment;
-      for (let n = chunk - 1; n >= 0; n--) {
-        if (n / segment != kept) {
-          // the segment before: its chunks once more
-          kept = n / segment;
-          memory.copy(state, segmentStates + <usize>kept * stateBytes, stateBytes);
-          for (let m = kept * segment; m <= n; m++) {
-            const token = <usize>load<i32>(starts + (<usize>m << 2));
-            const count = load<i32>(starts + (<usize>(m + 1) << 2)) - <i32>token;
-            chunkDecays(mode, decayHead + token * decayToken, decayToken, count);
-            if (m == kept * segment) takePending(mode, count);
-            else applyPending(mode, count, state);
-            forwardChunk(mode, count, m % segment, keyHead + token * keyToken, keyToken, valueHead + token * valueToken, valueToken, delta ? betaHead + token * betaToken : 0, betaToken);
+      for (let turn = 0; turn < length; turn += TURN) {
+        for (let i = 0; i < count; i++) {
+          const h = <usize>(from + i);
+          useHead(i);
+          forwardTurn(turn, min(length, turn + TURN), key + h * keyStep, value + h * valueStep, decay + h * decayStep, beta ? beta + (h << 2) : 0);
+        }
+      }
+      for (let i = 0; i < count; i++) {
+        useHead(i);
+        const chunks = load<i32>(place);
+        store<i32>(starts + (<usize>chunks << 2), length);
+        store<i32>(place, chunks - 1, 4);
+        store<i32>(place, (chunks - 1) / segment, 8);
+        applyPending(mode, 0, state);
+        loadState(dFinal + <usize>(b * allHeads + from + i) * stateSize, dState);
+        rowProducts(state, dState, nextAlong);
+        for (let d: usize = 0; d < keyStride; d += 16) v128.store(nextDecay + d, splat(1));
+      }
+      for (let turn = lastTurn; turn >= 0; turn -= TURN) {
+        for (let i = 0; i < count; i++) {
+          const h = <usize>(from + i);
+          useHead(i);
+          let n = load<i32>(place, 4);
+          while (n >= 0 && load<i32>(starts + (<usize>n << 2)) >= turn) {
+            const headBeta = beta ? beta + (h << 2) : 0;
+            keepSegment(n, key + h * keyStep, value + h * valueStep, decay + h * decayStep, headBeta);
+            backwardChunk(
+              n, query + h * keyStep * group, key + h * keyStep, decay + h * decayStep, headBeta, dOutput + h * valueStep * group,
+              gQuery + h * keyStep * group, gKey + h * keyStep, gValue + h * valueStep, gDecay + h * decayStep, gBeta + (h << 2),
+            );
+            n--;
           }
-        }
-        const slot = <usize>(n % segment);
-        const s0 = chunkStates + slot * stateBytes;
-        const u = updates + slot * updateBytes;
-        const start = load<i32>(starts + (<usize>n << 2));
-        const count = load<i32>(starts + (<usize>(n + 1) << 2)) - start;
-        const token = <usize>start;
-        const row = first + token;
-        if (mode) {
-          resetPending();
-          chunkDecays(mode, decayHead + token * decayToken, decayToken, count);
-          copyRow(ones, firstDecay);
-          scaleState(dState, eRows + <usize>(count - 1) * keyStride, nextDecay);
-        }
-        prepareKeys(mode, count, keyHead + token * keyToken, keyToken);
-        packRows(CHUNK, keyPadded, keyHat, keyStride, keyHatRows);
-        transposePanels(keyDim, valuePanels, s0, statePanel, stateT, transposedPanel);
-        transposePanels(keyDim, valuePanels, dState, statePanel, dStateT, transposedPanel);
-        transposePanels(CHUNK, valuePanels, u, ROWS_PANEL, updateT, transposedPanel);
-        panelsToRows(count, u, updateRows);
-        memory.fill(dLog, 0, keyStride * CHUNK);
-        // what the state after the chunk says
-        rowsTimesState(count, keyHat, dState, dUpdate, 1, false);
-        gemmPacked(count, keyPadded, dv, updateRows, valueRow, dStateT, transposedPanel, dKeyHat, keyStride, 32, 1, false);
-        for (let g = 0; g < group; g++) {
-          const head = <usize>(h * group + g);
-          const rows = dOutput + row * outToken + ((head * dv) << 2);
-          scaleRows(mode, count, query + row * queryToken + ((head * dk) << 2), queryToken, scale, queryTilde);
-          packRows(CHUNK, keyPadded, queryTilde, keyStride, queryRows);
-          lowerProduct(count, queryTilde, pSquare);
-          clearUpper(count, pSquare, false);
-          valuesToPanels(count, rows, outToken, dOut);
-          addUpperTimesPanels(count, pSquare, dOut, valuePanels, dUpdate, 32, ROWS_PANEL);
-          lowerValueProduct(count, rows, outToken, dSquare, 1);
-          clearUpper(count, dSquare, false);
-          gemmPacked(count, keyPadded, dv, rows, outToken, stateT, transposedPanel, dQuery, keyStride, 32, 1, false);
-          addLowerTimesKeys(count, dSquare, keyHatRows, dQuery);
-          addUpperTimesPanels(count, dSquare, queryRows, keyPanelCount, dKeyHat, keyStride, 32);
-          gemmPackedTransposed(dk, valuePanels << 3, count, queryTilde, keyStride, dOut, ROWS_PANEL, dState, 32, statePanel, 1, true);
-          if (mode) productRows(count, queryTilde, dQuery, dLog, 1);
-          writeQueryGradient(mode, count, scale, gQuery + row * queryToken + ((head * dk) << 2), queryToken);
-        }
-        if (delta) {
-          for (let i = 0; i < count; i++) store<f32>(betas + (<usize>i << 2), load<f32>(betaHead + (token + i) * betaToken));
-          memory.fill(dBetas, 0, CHUNK * 4);
-          lowerProduct(count, keyTilde, nSquare);
-          solveBackward(count, dUpdate, raws + slot * updateBytes);
-          for (let i = 0; i < count; i++) store<f32>(gBeta + (row + i) * betaToken + (<usize>h << 2), load<f32>(dBetas + (<usize>i << 2)));
-          panelsToRows(count, dUpdate, dRows);
-          lowerValueProduct(count, dRows, valueRow, dSquare, -1);
-          clearUpper(count, dSquare, true);
-          packRows(CHUNK, keyPadded, keyTilde, keyStride, keyTildeRows);
-          gemmPacked(count, keyPadded, dv, dRows, valueRow, stateT, transposedPanel, dKeyTilde, keyStride, 32, -1, false);
-          addLowerTimesKeys(count, dSquare, keyHatRows, dKeyTilde);
-          addUpperTimesPanels(count, dSquare, keyTildeRows, keyPanelCount, dKeyHat, keyStride, 32);
-          gemmPackedTransposed(dk, valuePanels << 3, count, keyTilde, keyStride, dUpdate, ROWS_PANEL, dState, 32, statePanel, -1, true);
-          if (mode) productRows(count, keyTilde, dKeyTilde, dLog, 1);
-        }
-        panelsToTensor(count, dUpdate, gValue + row * valueToken + (<usize>(h * dv) << 2), valueToken);
-        writeKeyGradient(mode, delta, count, gKey + row * keyToken + (<usize>(h * dk) << 2), keyToken);
-        if (mode) {
-          productRows(count, keyHat, dKeyHat, dLog, -1);
-          rowProducts(s0, dState, along);
-          writeDecayGradient(mode, count, gDecay + row * decayToken + (<usize>(h * decayDim) << 2), decayToken);
-          copyRow(along, nextAlong);
-          copyRow(firstDecay, nextDecay);
+          store<i32>(place, n, 4);
         }
       }
       if (gInitial) {
-        if (mode) {
+        for (let i = 0; i < count; i++) {
+          useHead(i);
           resetPending();
-          scaleState(dState, nextDecay, ones);
+          if (mode) scaleState(dState, nextDecay, pending);
+          storeState(dState, gInitial + <usize>(b * allHeads + from + i) * stateSize);
         }
-        storeState(dState, gInitial + place * stateSize);
       }
     }
   }
 }
 
+/** States and updates of the chunks of one head from token t up to `end`. */
+function forwardTurn(t: i32, end: i32, key: usize, value: usize, decay: usize, beta: usize): void {
+  let chunk = load<i32>(place);
+  while (t < end) {
+    const row = batchRow + t;
+    const count = chunkDecays(decayMode, decay + row * decayToken, decayToken, min(CHUNK, end - t));
+    store<i32>(starts + (<usize>chunk << 2), t);
+    applyPending(decayMode, count, state);
+    if (chunk % segment == 0) memory.copy(segmentStates + <usize>(chunk / segment) * stateBytes, state, stateBytes);
+    forwardChunk(count, chunk % segment, key + row * keyToken, value + row * valueToken, beta ? beta + row * betaToken : 0);
+    t += count;
+    chunk++;
+  }
+  store<i32>(place, chunk);
+}
+
+/** Goes through the chunks of the segment of chunk n once more, when another segment's states are kept. */
+function keepSegment(n: i32, key: usize, value: usize, decay: usize, beta: usize): void {
+  const kept = n / segment;
+  if (kept == load<i32>(place, 8)) return;
+  store<i32>(place, kept, 8);
+  memory.copy(state, segmentStates + <usize>kept * stateBytes, stateBytes);
+  for (let m = kept * segment; m <= n; m++) {
+    const start = load<i32>(starts + (<usize>m << 2));
+    const count = load<i32>(starts + (<usize>(m + 1) << 2)) - start;
+    const row = batchRow + start;
+    chunkDecays(decayMode, decay + row * decayToken, decayToken, count);
+    if (m == kept * segment) takePending(decayMode, count);
+    else applyPending(decayMode, count, state);
+    forwardChunk(count, m % segment, key + row * keyToken, value + row * valueToken, beta ? beta + row * betaToken : 0);
+  }
+}
+
+/** Gradients of chunk n of one head; dState moves from the chunk's end to its start. */
+function backwardChunk(
+  n: i32, query: usize, key: usize, decay: usize, beta: usize, dOutput: usize,
+  gQuery: usize, gKey: usize, gValue: usize, gDecay: usize, gBeta: usize,
+): void {
+  const mode = decayMode;
+  const delta = beta != 0;
+  const valueRow = <usize>valuePanels << 5;
+  const keyPanelCount = <i32>(keyStride >> 5);
+  const keyPadded = keyPanelCount << 3;
+  const slot = <usize>(n % segment);
+  const s0 = chunkStates + slot * stateBytes;
+  const u = updates + slot * updateBytes;
+  const start = load<i32>(starts + (<usize>n << 2));
+  const count = load<i32>(starts + (<usize>(n + 1) << 2)) - start;
+  const row = batchRow + start;
+  if (mode) {
+    resetPending();
+    chunkDecays(mode, decay + row * decayToken, decayToken, count);
+    copyRow(pending, firstDecay);
+    scaleState(dState, eRows + <usize>(count - 1) * keyStride, nextDecay);
+  }
+  prepareKeys(mode, count, key + row * keyToken, keyToken);
+  packRows(CHUNK, keyPadded, keyHat, keyStride, keyHatRows);
+  transposePanels(keyDim, valuePanels, s0, statePanel, stateT, transposedPanel);
+  transposePanels(keyDim, valuePanels, dState, statePanel, dStateT, transposedPanel);
+  transposePanels(CHUNK, valuePanels, u, ROWS_PANEL, updateT, transposedPanel);
+  panelsToRows(count, u, updateRows);
+  memory.fill(dLog, 0, keyStride * CHUNK);
+  // what the state after the chunk says
+  rowsTimesState(count, keyHat, dState, dUpdate, 1, false);
+  gemmPacked(count, keyPadded, valueDim, updateRows, valueRow, dStateT, transposedPanel, dKeyHat, keyStride, 32, 1, false);
+  for (let g = 0; g < groupSize; g++) {
+    const rows = dOutput + row * outToken + ((<usize>(g * valueDim)) << 2);
+    const queryOffset = row * queryToken + ((<usize>(g * keyDim)) << 2);
+    scaleRows(mode, count, query + queryOffset, queryToken, outputScale, queryTilde);
+    packRows(CHUNK, keyPadded, queryTilde, keyStride, queryRows);
+    lowerProduct(count, queryTilde, pSquare);
+    clearUpper(count, pSquare, false);
+    valuesToPanels(count, rows, outToken, dOut);
+    addUpperTimesPanels(count, pSquare, dOut, valuePanels, dUpdate, 32, ROWS_PANEL);
+    lowerValueProduct(count, rows, outToken, dSquare, 1);
+    clearUpper(count, dSquare, false);
+    gemmPacked(count, keyPadded, valueDim, rows, outToken, stateT, transposedPanel, dQuery, keyStride, 32, 1, false);
+    addLowerTimesKeys(count, dSquare, keyHatRows, dQuery);
+    addUpperTimesPanels(count, dSquare, queryRows, keyPanelCount, dKeyHat, keyStride, 32);
+    gemmPackedTransposed(keyDim, valuePanels << 3, count, queryTilde, keyStride, dOut, ROWS_PANEL, dState, 32, statePanel, 1, true);
+    if (mode) productRows(count, queryTilde, dQuery, dLog, 1);
+    writeQueryGradient(mode, count, outputScale, gQuery + queryOffset, queryToken);
+  }
+  if (delta) {
+    for (let i = 0; i < count; i++) store<f32>(betas + (<usize>i << 2), load<f32>(beta + (row + i) * betaToken));
+    memory.fill(dBetas, 0, CHUNK * 4);
+    lowerProduct(count, keyTilde, nSquare);
+    solveBackward(count, dUpdate, raws + slot * updateBytes);
+    for (let i = 0; i < count; i++) store<f32>(gBeta + (row + i) * betaToken, load<f32>(dBetas + (<usize>i << 2)));
+    panelsToRows(count, dUpdate, dRows);
+    lowerValueProduct(count, dRows, valueRow, dSquare, -1);
+    clearUpper(count, dSquare, true);
+    packRows(CHUNK, keyPadded, keyTilde, keyStride, keyTildeRows);
+    gemmPacked(count, keyPadded, valueDim, dRows, valueRow, stateT, transposedPanel, dKeyTilde, keyStride, 32, -1, false);
+    addLowerTimesKeys(count, dSquare, keyHatRows, dKeyTilde);
+    addUpperTimesPanels(count, dSquare, keyTildeRows, keyPanelCount, dKeyHat, keyStride, 32);
+    gemmPackedTransposed(keyDim, valuePanels << 3, count, keyTilde, keyStride, dUpdate, ROWS_PANEL, dState, 32, statePanel, -1, true);
+    if (mode) productRows(count, keyTilde, dKeyTilde, dLog, 1);
+  }
+  panelsToTensor(count, dUpdate, gValue + row * valueToken, valueToken);
+  writeKeyGradient(mode, delta, count, gKey + row * keyToken, keyToken);
+  if (mode) {
+    productRows(count, keyHat, dKeyHat, dLog, -1);
+    rowProducts(s0, dState, along);
+    writeDecayGradient(mode, count, gDecay + row * decayToken, decayToken);
+    copyRow(along, nextAlong);
+    copyRow(firstDecay, nextDecay);
+  }
+}
+
 /** Keeps the state of one chunk, and computes and keeps its update; `state` moves on to the chunk's end. */
-function forwardChunk(mode: i32, count: i32, slot: i32, key: usize, keyToken: usize, value: usize, valueToken: usize, beta: usize, betaToken: usize): void {
+function forwardChunk(count: i32, slot: i32, key: usize, value: usize, beta: usize): void {
   const u = updates + <usize>slot * updateBytes;
   memory.copy(chunkStates + <usize>slot * stateBytes, state, stateBytes);
-  prepareKeys(mode, count, key, keyToken);
+  prepareKeys(decayMode, count, key, keyToken);
   valuesToPanels(count, value, valueToken, u);
   if (beta) {
     for (let i = 0; i < count; i++) store<f32>(betas + (<usize>i << 2), load<f32>(beta + <usize>i * betaToken));
