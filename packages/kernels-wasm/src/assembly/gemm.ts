@@ -1,5 +1,5 @@
 import { fma, laneSum, loadSome, splat } from './lanes';
-import { stripColumns, stripRows, tileOne } from './tile';
+import { strip, stripColumns, stripFour, tileOne } from './tile';
 
 // matrix products on strided operands; all strides in bytes
 
@@ -7,6 +7,8 @@ import { stripColumns, stripRows, tileOne } from './tile';
 export const PACK_ROWS: i32 = 256;
 /** columns of B that are packed at a time */
 export const PACK_COLUMNS: i32 = 512;
+/** elements of B up to which it is read where it lies: it stays in the nearest cache, and packing would cost more than it brings */
+const DIRECT: i32 = 8192;
 
 /** Packs b[k, n] (row p at b + p * ldb) into panels of 8 columns, [ceil(n / 8)][k][8], zeros beyond n. */
 export function packRows(k: i32, n: i32, b: usize, ldb: usize, to: usize): void {
@@ -108,6 +110,25 @@ export function gemmPacked(
   alpha: f32,
   accumulate: bool,
 ): void {
+  gemmPanels(m, n, k, a, lda, b, 32, panel, c, ldc, cstep, alpha, accumulate);
+}
+
+/** gemmPacked with the rows of B `bstep` bytes apart; B that was not packed has whole panels, n a multiple of 8. */
+function gemmPanels(
+  m: i32,
+  n: i32,
+  k: i32,
+  a: usize,
+  lda: usize,
+  b: usize,
+  bstep: usize,
+  panel: usize,
+  c: usize,
+  ldc: usize,
+  cstep: usize,
+  alpha: f32,
+  accumulate: bool,
+): void {
   let i = 0;
   while (i < m) {
     const rows = min(6, m - i);
@@ -115,10 +136,12 @@ export function gemmPacked(
     const cRow = c + <usize>i * ldc;
     if (rows == 1) {
       for (let j = 0, bPanel = b, to = cRow; j < n; j += 8, bPanel += panel, to += cstep) {
-        tileOne(k, aRow, bPanel, 32, to, min(8, n - j), alpha, accumulate);
+        tileOne(k, aRow, bPanel, bstep, to, min(8, n - j), alpha, accumulate);
       }
+    } else if (rows <= 4) {
+      stripFour(k, aRow, lda, b, bstep, panel, cRow, ldc, cstep, n, rows, alpha, accumulate);
     } else {
-      stripRows(k, aRow, lda, b, panel, cRow, ldc, cstep, n, rows, alpha, accumulate);
+      strip(k, aRow, lda, b, bstep, panel, cRow, ldc, cstep, n, rows, alpha, accumulate);
     }
     i += rows;
   }
@@ -270,6 +293,10 @@ export function gemm(
         vectorTimesRows(n, k, x, b, ldb, y, alpha, accumulate);
       }
     }
+    return;
+  }
+  if (!transposeA && !transposeB && (n & 7) == 0 && k <= PACK_ROWS && n * k <= DIRECT) {
+    gemmPanels(m, n, k, a, lda, b, ldb, 32, c, ldc, 32, alpha, accumulate);
     return;
   }
   const packA = pack;

@@ -1,6 +1,7 @@
 import { fma, splat } from './lanes';
 
-// register tiles of the matrix product: twelve accumulators of four lanes, two vectors of B and one broadcast of A in flight
+// register tiles of the matrix product: twelve accumulators of four lanes, two vectors of B and one broadcast of A in flight.
+// the loops over k take one step at a time: in an unrolled body the optimiser nests the steps of each accumulator, and all operands spill
 
 /** 8 floats per row where a tile that hangs over the edge is written first. */
 let edge: usize = 0;
@@ -43,12 +44,16 @@ function putEdge(rows: i32, columns: i32, c: usize, ldc: usize, accumulate: bool
  * columns 8j of C at c + j * cstep. Only the first `rows` are written; rows of A beyond them are not read. Strides in bytes.
  */
 export function stripRows(k: i32, a: usize, lda: usize, b: usize, panel: usize, c: usize, ldc: usize, cstep: usize, n: i32, rows: i32, alpha: f32, accumulate: bool): void {
+  strip(k, a, lda, b, 32, panel, c, ldc, cstep, n, rows, alpha, accumulate);
+}
+
+/** stripRows with the rows of B `bstep` bytes apart: 32 inside a panel, or those of a row-major matrix that was not packed. Eight columns are read even when fewer are left. */
+export function strip(k: i32, a: usize, lda: usize, b: usize, bstep: usize, panel: usize, c: usize, ldc: usize, cstep: usize, n: i32, rows: i32, alpha: f32, accumulate: bool): void {
   const s1 = rows > 1 ? lda : 0;
   const s2 = rows > 2 ? s1 + lda : 0;
   const s3 = rows > 3 ? s2 + lda : 0;
   const s4 = rows > 4 ? s3 + lda : 0;
   const s5 = rows > 5 ? s4 + lda : 0;
-  const end4 = a + (<usize>(k & ~3) << 2);
   const end = a + (<usize>k << 2);
   const start = b;
   for (let j = 0; j < n; j += 8) {
@@ -67,98 +72,6 @@ export function stripRows(k: i32, a: usize, lda: usize, b: usize, panel: usize, 
   let a3 = a + s3;
   let a4 = a + s4;
   let a5 = a + s5;
-  while (a0 < end4) {
-    b0 = v128.load(b, 0);
-    b1 = v128.load(b, 16);
-    x = v128.load32_splat(a0);
-    c00 = fma(x, b0, c00);
-    c01 = fma(x, b1, c01);
-    x = v128.load32_splat(a1);
-    c10 = fma(x, b0, c10);
-    c11 = fma(x, b1, c11);
-    x = v128.load32_splat(a2);
-    c20 = fma(x, b0, c20);
-    c21 = fma(x, b1, c21);
-    x = v128.load32_splat(a3);
-    c30 = fma(x, b0, c30);
-    c31 = fma(x, b1, c31);
-    x = v128.load32_splat(a4);
-    c40 = fma(x, b0, c40);
-    c41 = fma(x, b1, c41);
-    x = v128.load32_splat(a5);
-    c50 = fma(x, b0, c50);
-    c51 = fma(x, b1, c51);
-    b += 32;
-    b0 = v128.load(b, 0);
-    b1 = v128.load(b, 16);
-    x = v128.load32_splat(a0, 4);
-    c00 = fma(x, b0, c00);
-    c01 = fma(x, b1, c01);
-    x = v128.load32_splat(a1, 4);
-    c10 = fma(x, b0, c10);
-    c11 = fma(x, b1, c11);
-    x = v128.load32_splat(a2, 4);
-    c20 = fma(x, b0, c20);
-    c21 = fma(x, b1, c21);
-    x = v128.load32_splat(a3, 4);
-    c30 = fma(x, b0, c30);
-    c31 = fma(x, b1, c31);
-    x = v128.load32_splat(a4, 4);
-    c40 = fma(x, b0, c40);
-    c41 = fma(x, b1, c41);
-    x = v128.load32_splat(a5, 4);
-    c50 = fma(x, b0, c50);
-    c51 = fma(x, b1, c51);
-    b += 32;
-    b0 = v128.load(b, 0);
-    b1 = v128.load(b, 16);
-    x = v128.load32_splat(a0, 8);
-    c00 = fma(x, b0, c00);
-    c01 = fma(x, b1, c01);
-    x = v128.load32_splat(a1, 8);
-    c10 = fma(x, b0, c10);
-    c11 = fma(x, b1, c11);
-    x = v128.load32_splat(a2, 8);
-    c20 = fma(x, b0, c20);
-    c21 = fma(x, b1, c21);
-    x = v128.load32_splat(a3, 8);
-    c30 = fma(x, b0, c30);
-    c31 = fma(x, b1, c31);
-    x = v128.load32_splat(a4, 8);
-    c40 = fma(x, b0, c40);
-    c41 = fma(x, b1, c41);
-    x = v128.load32_splat(a5, 8);
-    c50 = fma(x, b0, c50);
-    c51 = fma(x, b1, c51);
-    b += 32;
-    b0 = v128.load(b, 0);
-    b1 = v128.load(b, 16);
-    x = v128.load32_splat(a0, 12);
-    c00 = fma(x, b0, c00);
-    c01 = fma(x, b1, c01);
-    x = v128.load32_splat(a1, 12);
-    c10 = fma(x, b0, c10);
-    c11 = fma(x, b1, c11);
-    x = v128.load32_splat(a2, 12);
-    c20 = fma(x, b0, c20);
-    c21 = fma(x, b1, c21);
-    x = v128.load32_splat(a3, 12);
-    c30 = fma(x, b0, c30);
-    c31 = fma(x, b1, c31);
-    x = v128.load32_splat(a4, 12);
-    c40 = fma(x, b0, c40);
-    c41 = fma(x, b1, c41);
-    x = v128.load32_splat(a5, 12);
-    c50 = fma(x, b0, c50);
-    c51 = fma(x, b1, c51);
-    b += 32;
-    a0 += 16;
-    a1 += 16;
-    a2 += 16;
-    a3 += 16;
-    a4 += 16;
-    a5 += 16;
-  }
   while (a0 < end) {
     b0 = v128.load(b, 0);
     b1 = v128.load(b, 16);
@@ -180,7 +93,7 @@ export function stripRows(k: i32, a: usize, lda: usize, b: usize, panel: usize, 
     x = v128.load32_splat(a5);
     c50 = fma(x, b0, c50);
     c51 = fma(x, b1, c51);
-    b += 32;
+    b += bstep;
     a0 += 4;
     a1 += 4;
     a2 += 4;
@@ -197,6 +110,12 @@ export function stripRows(k: i32, a: usize, lda: usize, b: usize, panel: usize, 
     put(c + 3 * ldc, c30, c31, scale, accumulate);
     put(c + 4 * ldc, c40, c41, scale, accumulate);
     put(c + 5 * ldc, c50, c51, scale, accumulate);
+  } else if (columns == 8) {
+    put(c, c00, c01, scale, accumulate);
+    if (rows > 1) put(c + ldc, c10, c11, scale, accumulate);
+    if (rows > 2) put(c + 2 * ldc, c20, c21, scale, accumulate);
+    if (rows > 3) put(c + 3 * ldc, c30, c31, scale, accumulate);
+    if (rows > 4) put(c + 4 * ldc, c40, c41, scale, accumulate);
   } else {
     put(edge, c00, c01, scale, false);
     put(edge + 32, c10, c11, scale, false);
@@ -204,6 +123,68 @@ export function stripRows(k: i32, a: usize, lda: usize, b: usize, panel: usize, 
     put(edge + 96, c30, c31, scale, false);
     put(edge + 128, c40, c41, scale, false);
     put(edge + 160, c50, c51, scale, false);
+    putEdge(rows, columns, c, ldc, accumulate);
+  }
+  c += cstep;
+  }
+}
+
+/** strip for up to four rows: less to compute where that is all that is left. */
+export function stripFour(k: i32, a: usize, lda: usize, b: usize, bstep: usize, panel: usize, c: usize, ldc: usize, cstep: usize, n: i32, rows: i32, alpha: f32, accumulate: bool): void {
+  const s1 = rows > 1 ? lda : 0;
+  const s2 = rows > 2 ? s1 + lda : 0;
+  const s3 = rows > 3 ? s2 + lda : 0;
+  const end = a + (<usize>k << 2);
+  const start = b;
+  for (let j = 0; j < n; j += 8) {
+  const columns = min(8, n - j);
+  b = start + <usize>(j >> 3) * panel;
+  let c00 = splat(0), c01 = splat(0);
+  let c10 = splat(0), c11 = splat(0);
+  let c20 = splat(0), c21 = splat(0);
+  let c30 = splat(0), c31 = splat(0);
+  let b0: v128, b1: v128, x: v128;
+  let a0 = a;
+  let a1 = a + s1;
+  let a2 = a + s2;
+  let a3 = a + s3;
+  while (a0 < end) {
+    b0 = v128.load(b, 0);
+    b1 = v128.load(b, 16);
+    x = v128.load32_splat(a0);
+    c00 = fma(x, b0, c00);
+    c01 = fma(x, b1, c01);
+    x = v128.load32_splat(a1);
+    c10 = fma(x, b0, c10);
+    c11 = fma(x, b1, c11);
+    x = v128.load32_splat(a2);
+    c20 = fma(x, b0, c20);
+    c21 = fma(x, b1, c21);
+    x = v128.load32_splat(a3);
+    c30 = fma(x, b0, c30);
+    c31 = fma(x, b1, c31);
+    b += bstep;
+    a0 += 4;
+    a1 += 4;
+    a2 += 4;
+    a3 += 4;
+  }
+
+  const scale = splat(alpha);
+  if (rows == 4 && columns == 8) {
+    put(c, c00, c01, scale, accumulate);
+    put(c + ldc, c10, c11, scale, accumulate);
+    put(c + 2 * ldc, c20, c21, scale, accumulate);
+    put(c + 3 * ldc, c30, c31, scale, accumulate);
+  } else if (columns == 8) {
+    put(c, c00, c01, scale, accumulate);
+    if (rows > 1) put(c + ldc, c10, c11, scale, accumulate);
+    if (rows > 2) put(c + 2 * ldc, c20, c21, scale, accumulate);
+  } else {
+    put(edge, c00, c01, scale, false);
+    put(edge + 32, c10, c11, scale, false);
+    put(edge + 64, c20, c21, scale, false);
+    put(edge + 96, c30, c31, scale, false);
     putEdge(rows, columns, c, ldc, accumulate);
   }
   c += cstep;
@@ -227,56 +208,10 @@ export function stripColumns(k: i32, at: usize, astep: usize, b: usize, panel: u
   let c40 = splat(0), c41 = splat(0);
   let c50 = splat(0), c51 = splat(0);
   let b0: v128, b1: v128, x: v128;
-  for (let p = k >> 1; p > 0; p--) {
+  for (let p = k; p > 0; p--) {
     b0 = v128.load(b, 0);
     b1 = v128.load(b, 16);
-    x = v128.load32_splat(a, 0);
-    c00 = fma(x, b0, c00);
-    c01 = fma(x, b1, c01);
-    x = v128.load32_splat(a, 4);
-    c10 = fma(x, b0, c10);
-    c11 = fma(x, b1, c11);
-    x = v128.load32_splat(a, 8);
-    c20 = fma(x, b0, c20);
-    c21 = fma(x, b1, c21);
-    x = v128.load32_splat(a, 12);
-    c30 = fma(x, b0, c30);
-    c31 = fma(x, b1, c31);
-    x = v128.load32_splat(a, 16);
-    c40 = fma(x, b0, c40);
-    c41 = fma(x, b1, c41);
-    x = v128.load32_splat(a, 20);
-    c50 = fma(x, b0, c50);
-    c51 = fma(x, b1, c51);
-    a += astep;
-    b += 32;
-    b0 = v128.load(b, 0);
-    b1 = v128.load(b, 16);
-    x = v128.load32_splat(a, 0);
-    c00 = fma(x, b0, c00);
-    c01 = fma(x, b1, c01);
-    x = v128.load32_splat(a, 4);
-    c10 = fma(x, b0, c10);
-    c11 = fma(x, b1, c11);
-    x = v128.load32_splat(a, 8);
-    c20 = fma(x, b0, c20);
-    c21 = fma(x, b1, c21);
-    x = v128.load32_splat(a, 12);
-    c30 = fma(x, b0, c30);
-    c31 = fma(x, b1, c31);
-    x = v128.load32_splat(a, 16);
-    c40 = fma(x, b0, c40);
-    c41 = fma(x, b1, c41);
-    x = v128.load32_splat(a, 20);
-    c50 = fma(x, b0, c50);
-    c51 = fma(x, b1, c51);
-    a += astep;
-    b += 32;
-  }
-  if (k & 1) {
-    b0 = v128.load(b, 0);
-    b1 = v128.load(b, 16);
-    x = v128.load32_splat(a, 0);
+    x = v128.load32_splat(a);
     c00 = fma(x, b0, c00);
     c01 = fma(x, b1, c01);
     x = v128.load32_splat(a, 4);
