@@ -29,6 +29,8 @@ export type MaybeTensor = tf.TensorInfo | undefined;
 export class Heap {
   readonly backend: WasmBackend;
   readonly kernels: KernelExports;
+  // tensors of the call under way, which nobody owns before it returns
+  private made: tf.TensorInfo[] = [];
 
   constructor(backend: WasmBackend, module: WebAssembly.Module) {
     this.backend = backend;
@@ -36,6 +38,12 @@ export class Heap {
     this.kernels = instance.exports as unknown as KernelExports;
     // held as long as the backend lives
     this.kernels.setEdge(this.allocate(256));
+  }
+
+  /** Starts a kernel call: tensors that it makes are freed again when the heap turns out to be full. */
+  begin(): this {
+    this.made = [];
+    return this;
   }
 
   /** Address of a tensor's data; 0 for an absent tensor. */
@@ -50,8 +58,9 @@ export class Heap {
 
   /** A new tensor on the heap, its contents not set. */
   output(shape: readonly number[], dtype: 'float32' | 'int32' | 'bool' = 'float32'): tf.TensorInfo {
-    const output = this.backend.makeOutput([...shape], dtype);
-    if (this.pointer(output) === 0 && shape.every((extent) => extent > 0)) outOfMemory(shape.reduce((a, b) => a * b, 4));
+    const output = this.makeOutput(shape, dtype);
+    this.made.push(output);
+    if (this.pointer(output) === 0 && shape.every((extent) => extent > 0)) this.giveUp(shape.reduce((a, b) => a * b, 4));
     return output;
   }
 
@@ -78,9 +87,27 @@ export class Heap {
     new Int32Array(this.backend.wasm.HEAPU8.buffer, pointer, values.length).set(values);
   }
 
+  private makeOutput(shape: readonly number[], dtype: tf.DataType): tf.TensorInfo {
+    try {
+      return this.backend.makeOutput([...shape], dtype);
+    } catch (error) {
+      this.freeMade();
+      throw error;
+    }
+  }
+
   private allocate(bytes: number): number {
     const pointer = this.backend.wasm._malloc(bytes) >>> 0;
-    return pointer === 0 ? outOfMemory(bytes) : pointer;
+    return pointer === 0 ? this.giveUp(bytes) : pointer;
+  }
+
+  private giveUp(bytes: number): never {
+    this.freeMade();
+    return outOfMemory(bytes);
+  }
+
+  private freeMade(): void {
+    for (const { dataId } of this.made.splice(0)) this.backend.disposeData(dataId, true);
   }
 }
 

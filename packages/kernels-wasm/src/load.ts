@@ -89,6 +89,6 @@ export function heapFinder(module: WebAssembly.Module, build: Build): FindHeap {
       heap = new Heap(backend as WasmBackend, shared ? new WebAssembly.Module(forSharedMemory(binaryOf(build))) : module);
       heaps.set(backend as object, heap);
     }
-    return heap;
+    return heap.begin();
   };
 }
