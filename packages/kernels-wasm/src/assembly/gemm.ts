@@ -7,7 +7,7 @@ import { strip, stripColumns, stripFour, tileOne } from './tile';
 export const PACK_ROWS: i32 = 256;
 /** columns of B that are packed at a time */
 export const PACK_COLUMNS: i32 = 512;
-/** elements of B up to which it is read where it lies: it stays in the nearest cache, and packing would cost more than it brings */
+/** elements of a factor up to which it is read where it lies: it stays in the nearest cache, and packing would cost more than it brings */
 const DIRECT: i32 = 8192;
 
 /** Packs b[k, n] (row p at b + p * ldb) into panels of 8 columns, [ceil(n / 8)][k][8], zeros beyond n. */
@@ -315,6 +315,10 @@ export function gemm(
       } else {
         for (let i = 0; i < m; i += 6) {
           const rows = min(6, m - i);
+          if (rows == 6 && m * k <= DIRECT) {
+            gemmPackedTransposed(6, width, depth, a + <usize>p * lda + ((<usize>i) << 2), lda, packB, panel, cBlock + <usize>i * ldc, ldc, 32, alpha, add);
+            continue;
+          }
           packColumns(depth, rows, a + <usize>p * lda + ((<usize>i) << 2), lda, packA);
           gemmPackedTransposed(rows, width, depth, packA, 24, packB, panel, cBlock + <usize>i * ldc, ldc, 32, alpha, add);
         }
@@ -329,6 +333,13 @@ export function packColumns(k: i32, rows: i32, at: usize, ldat: usize, to: usize
     for (let p = 0; p < k; p++) {
       v128.store(to, v128.load(at));
       store<u64>(to, load<u64>(at, 16), 16);
+      to += 24;
+      at += ldat;
+    }
+  } else if (rows == 4) {
+    for (let p = 0; p < k; p++) {
+      v128.store(to, v128.load(at));
+      store<u64>(to, 0, 16);
       to += 24;
       at += ldat;
     }
