@@ -8,7 +8,8 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { readMetrics } from '../metrics.ts';
 import type { StepMetrics } from '../train-options.ts';
 
-const STEPS = 240;
+// ten lives of at most 40 steps and some milliseconds each never reach the end, however fast the machine
+const STEPS = 600;
 const script = fileURLToPath(new URL('kill-child.ts', import.meta.url));
 const random = new Random(Date.now());
 let folder = '';
@@ -21,14 +22,15 @@ interface Life {
   readonly lastStep: number;
 }
 
-/** Trains in a process of its own, and kills it some milliseconds after its first step, or lets it end. */
-function live(run: string, killAfter: number | null): Promise<Life> {
+/** Trains in a process of its own, and kills it some steps and milliseconds after its start, or lets it end. */
+function live(run: string, killAfter: { readonly steps: number; readonly milliseconds: number } | null): Promise<Life> {
   return new Promise((resolve, reject) => {
     const child = spawn(process.execPath, ['--conditions=@seqloom/source', script, join(folder, run), String(STEPS)], {
       stdio: ['ignore', 'pipe', 'inherit'],
     });
     let started = -1;
     let lastStep = -1;
+    let dying = false;
     let text = '';
     child.stdout.setEncoding('utf8').on('data', (chunk: string) => {
       text += chunk;
@@ -36,10 +38,13 @@ function live(run: string, killAfter: number | null): Promise<Life> {
       text = lines.pop()!;
       for (const line of lines) {
         const [what, number] = line.split(' ');
-        if (what === 'start') {
-          started = Number(number);
-          if (killAfter !== null) setTimeout(() => child.kill('SIGKILL'), killAfter);
-        } else lastStep = Number(number);
+        if (what === 'start') started = Number(number);
+        else lastStep = Number(number);
+        const done = Math.max(0, lastStep - started);
+        if (killAfter !== null && !dying && done >= killAfter.steps) {
+          dying = true;
+          setTimeout(() => child.kill('SIGKILL'), killAfter.milliseconds);
+        }
       }
     });
     child.on('error', reject);
@@ -82,7 +87,7 @@ describe('kill -9', () => {
     const starts: number[] = [];
     for (let kill = 0; kill < 10; kill++) {
       const newest = await newestStep('killed');
-      const life = await live('killed', random.below(500));
+      const life = await live('killed', { steps: random.below(41), milliseconds: random.below(6) });
       expect(life.code, `kill ${kill + 1} came after the end: make the run longer`).toBeNull();
       expect(life.started, 'each start goes on from the last checkpoint').toBe(newest);
       starts.push(life.started);
