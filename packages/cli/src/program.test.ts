@@ -151,7 +151,7 @@ describe('seqloom train and generate', () => {
       '--length',
       '32',
       '--steps',
-      '12',
+      '60',
       '--backend',
       'wasm',
       '--composed',
@@ -169,9 +169,9 @@ describe('seqloom train and generate', () => {
     expect((await broken).code, err).toBe(0);
     const stopped = JSON.parse(out) as { reason: string; step: number };
     expect(stopped.reason).toBe('aborted');
-    expect(stopped.step).toBeLessThan(12);
+    expect(stopped.step).toBeLessThan(60);
     expect((await seqloom(...common, '--out', runFolder, '--resume')).code, err).toBe(0);
-    expect(JSON.parse(out)).toMatchObject({ reason: 'done', step: 12 });
+    expect(JSON.parse(out)).toMatchObject({ reason: 'done', step: 60 });
     const whole = join(folder, 'whole');
     expect((await seqloom(...common, '--out', whole)).code, err).toBe(0);
     expect((await weights(runFolder)).equals(await weights(whole))).toBe(true);
