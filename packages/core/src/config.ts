@@ -71,6 +71,16 @@ export const naturalNumber = v.pipe(v.number(), v.integer('a whole number'), v.m
 /** Schema of a finite number above 0. */
 export const positiveNumber = v.pipe(v.number(), v.finite('finite'), v.gtValue(0, 'above 0'));
 
+/** What every layer's config has: spread it into the `v.strictObject` of a layer. */
+export const layerEntries = {
+  /** width of input and output */
+  dim: positiveInteger,
+  /** of the random numbers that fill the parameters */
+  seed: v.optional(v.number(), 0),
+  /** standard deviation of the output projection at the start */
+  outputDeviation: v.optional(v.number()),
+};
+
 /**
  * Refuses a head count that does not divide a width.
  *

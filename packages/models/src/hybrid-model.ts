@@ -66,6 +66,8 @@ export interface LanguageModelOptions {
   readonly state?: State;
   /** [B, T], 1 for tokens and 0 for padding on either side */
   readonly mask?: tf.Tensor;
+  /** packed sequences: per row T numbers, a run of one number being a segment that sees no other, 0 padding; see `MixerOptions` */
+  readonly segmentIds?: readonly ArrayLike<number>[];
   readonly training?: boolean;
 }
 

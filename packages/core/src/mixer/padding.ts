@@ -42,6 +42,17 @@ export function alignLeft(x: tf.Tensor3D, mask: tf.Tensor2D): AlignedRows {
   };
 }
 
+/**
+ * Zeroes what belongs to padding.
+ *
+ * @param x [B, T, ...], finite
+ * @param valid [B, T], 1 for tokens and 0 for padding; null: no padding, and x itself comes back
+ */
+export function keepValid<T extends tf.Tensor>(x: T, valid: tf.Tensor | null): T {
+  if (!valid) return x;
+  return tf.mul(x, tf.reshape(tf.cast(valid, 'float32'), [...valid.shape, ...Array<number>(x.rank - 2).fill(1)]));
+}
+
 /** Indices that sort each row [B, T] from high to low. */
 function descending(keys: tf.Tensor2D): tf.Tensor2D {
   return tf.topk(keys, keys.shape[1], true).indices as tf.Tensor2D;

@@ -6,6 +6,7 @@ import { tidy } from '../tidy.ts';
 import { bytesOfShapes, checkState, zeroState } from '../state/state.ts';
 import type { State, StateShapes } from '../state/state.ts';
 import { alignLeft } from './padding.ts';
+import { lastStates, placeSegments, planSegments, stateRows, takeSegments } from './segments.ts';
 
 /** What a caller may pass beside the input. */
 export interface MixerOptions {
@@ -13,6 +14,12 @@ export interface MixerOptions {
   readonly state?: State;
   /** [B, T], 1 for tokens and 0 for padding; padded tokens change nothing and give zeros */
   readonly mask?: tf.Tensor;
+  /**
+   * packed sequences: per row of the batch T whole numbers, a run of one number being a segment that sees no other, and 0 padding. Output
+   * and gradients are those of the segments fed apart. The first segment of a row goes on from `state` if there is one, and the state
+   * returned is that of the row's last segment. On the host, because the layout is planned before any work; for self patterns, without `mask`
+   */
+  readonly segmentIds?: readonly ArrayLike<number>[];
   /** [B, S, D], the other sequence of a cross pattern */
   readonly context?: tf.Tensor;
   /** [B, S], 1 for tokens of the context and 0 for its padding */
@@ -83,11 +90,12 @@ export abstract class SequenceMixer extends Module {
    *
    * @param x float32 [B, T, D]
    * @returns output [B, T, D] (zeros at padded tokens) and the state after the last valid token of each row
-   * @throws SeqLoomError on a wrong rank, shape, dtype, mask, state or missing context
+   * @throws SeqLoomError on a wrong rank, shape, dtype, mask, state, segments or missing context
    */
   forward(x: tf.Tensor, options: MixerOptions = {}): MixerResult {
     this.check(x, options);
     const [batch] = x.shape as [number, number, number];
+    if (options.segmentIds) return this.forwardSegments(x as tf.Tensor3D, options.segmentIds, options);
     return tidy(() => {
       const state = options.state ?? this.initialState(batch);
       const context = options.context as tf.Tensor3D | undefined;
@@ -101,6 +109,28 @@ export abstract class SequenceMixer extends Module {
       const aligned = alignLeft(x as tf.Tensor3D, options.mask as tf.Tensor2D);
       const result = this.mix({ x: aligned.x, state, valid: aligned.valid, lengths: aligned.lengths, ...rest });
       return ownResult({ output: aligned.restore(result.output), state: result.state }, options.state);
+    });
+  }
+
+  // rows of a batch do not see one another, so each segment becomes a row: exact for every mechanism
+  private forwardSegments(x: tf.Tensor3D, segmentIds: readonly ArrayLike<number>[], options: MixerOptions): MixerResult {
+    const [batch, length] = x.shape;
+    const plan = planSegments(this.mechanism, segmentIds, batch, length, options.state !== undefined);
+    return tidy(() => {
+      const before = options.state ?? this.initialState(batch);
+      const rest = { context: null, contextValid: null, training: options.training ?? false };
+      const results = plan.groups.map((group) => {
+        const rows = group.segments.map((segment) => segment.row);
+        const state = group.continues ? stateRows(before, rows) : this.initialState(rows.length);
+        return this.mix({ ...takeSegments(x, group), state, ...rest });
+      });
+      const output = placeSegments(
+        results.map((result) => result.output),
+        plan,
+        this.dim,
+      );
+      const states = results.map((result) => result.state);
+      return ownResult({ output, state: lastStates(states, before, plan, this.stateShapes(batch)) }, options.state);
     });
   }
 
@@ -131,6 +161,15 @@ export abstract class SequenceMixer extends Module {
     }
     if (context) checkMask(mechanism, 'contextMask', options.contextMask, batch, context.shape[1]!);
     if (options.state) checkState(mechanism, options.state, batch, this.stateShapes(batch));
+    if (options.segmentIds && (cross || options.mask)) {
+      fail({
+        mechanism,
+        argument: 'segmentIds',
+        wanted: cross ? `left out for the pattern ${this.pattern}` : 'given without a mask',
+        given: cross ? 'segments' : 'segments and a mask',
+        remedy: cross ? 'Feed the segments as rows, each with its context.' : 'Mark padding with segment 0, and leave the mask out.',
+      });
+    }
   }
 }
 

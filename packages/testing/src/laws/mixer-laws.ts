@@ -11,6 +11,7 @@ import type { Law } from './law.ts';
 import type { MixerSubject } from './mixer-subject.ts';
 import { faultLaw, leakLaw } from './no-leak.ts';
 import { junkPaddingLaw, paddingGradientLaw, paddingLaw, unusedStateLaw } from './padding.ts';
+import { segmentLaw } from './segments.ts';
 import { splitLaw } from './split.ts';
 import { stateBytesLaw, stateReuseLaw } from './state.ts';
 
@@ -24,6 +25,7 @@ export const MIXER_LAWS: readonly Law<MixerSubject>[] = [
   paddingGradientLaw,
   unusedStateLaw,
   batchLaw,
+  segmentLaw,
   leakLaw,
   faultLaw,
   stateBytesLaw,
