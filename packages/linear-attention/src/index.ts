@@ -1,2 +1,3 @@
 export * from './based-taylor/index.ts';
+export * from './gated-linear-attention/index.ts';
 export * from './linear-attention/index.ts';
