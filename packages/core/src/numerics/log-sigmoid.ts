@@ -14,9 +14,11 @@ export function logSigmoid(input: tf.Tensor): tf.Tensor {
   return tf.tidy(() =>
     tf.customGrad((given, save) => {
       const x = given as tf.Tensor;
+      const value = tf.neg(softplus(tf.neg(x)));
+      // saved last: what is saved stays when the computation throws
       (save as tf.GradSaveFunc)([x]);
       return {
-        value: tf.neg(softplus(tf.neg(x))),
+        value,
         gradFunc: (upstream: tf.Tensor, saved: tf.Tensor[]) => tf.mul(upstream, tf.sigmoid(tf.neg(saved[0]!))),
       };
     })(input),

@@ -21,9 +21,11 @@ export function softplus(input: tf.Tensor): tf.Tensor {
   return tf.tidy(() =>
     tf.customGrad((given, save) => {
       const x = given as tf.Tensor;
+      const value = tf.add(tf.relu(x), logOnePlusExpMinusAbs(x));
+      // saved last: what is saved stays when the computation throws
       (save as tf.GradSaveFunc)([x]);
       return {
-        value: tf.add(tf.relu(x), logOnePlusExpMinusAbs(x)),
+        value,
         gradFunc: (upstream: tf.Tensor, saved: tf.Tensor[]) => tf.mul(upstream, tf.sigmoid(saved[0]!)),
       };
     })(input),
