@@ -1,1 +1,1 @@
-export {};
+export * from './mamba-s6/index.ts';
