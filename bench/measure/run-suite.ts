@@ -50,7 +50,7 @@ export async function runSuite(suite: Suite, options: RunOptions): Promise<Suite
   for (const each of suite.cases({ quick: options.quick, peers })) {
     if (options.only && !each.name.includes(options.only)) continue;
     options.say(each.name);
-    const result = await runCase(each, kernels, peak, timing, options);
+    const result = await runCase(each, kernels, peak, timing, options, suite.baseline);
     for (const { name, reason } of result.refused) options.say(`  not timed: ${name}: ${reason}`);
     for (const row of result.rows) options.say(`  ${row.candidate}: ${row.ms.toPrecision(3)} ms (${row.implementation})`);
     cases.push(result);
@@ -63,6 +63,7 @@ export async function runSuite(suite: Suite, options: RunOptions): Promise<Suite
     quick: options.quick,
     clock: options.clock,
     kernels,
+    baseline: suite.baseline ?? OURS,
     machine,
     warning,
     peak,
@@ -83,7 +84,14 @@ function reasonOf(suite: Suite, name: string, reason: string): string {
 }
 
 /** Holds the candidates of a case to its checks and to one another, and times those that pass. */
-export async function runCase(each: Case, kernels: string, peak: Peak, timing: TimingSettings, options: RunOptions): Promise<CaseResult> {
+export async function runCase(
+  each: Case,
+  kernels: string,
+  peak: Peak,
+  timing: TimingSettings,
+  options: RunOptions,
+  baseline = OURS,
+): Promise<CaseResult> {
   const prepared = await each.prepare();
   const refused: SkippedPeer[] = [...(prepared.skipped ?? [])];
   const green: { candidate: Candidate; implementation: string; first: { wall: number; cpu: number } }[] = [];
@@ -105,7 +113,7 @@ export async function runCase(each: Case, kernels: string, peak: Peak, timing: T
             if (!standard.has(name)) standard.set(name, { name: candidate.name, values });
         }
         if (fault) refuse(`parity is red: ${fault}`);
-        else if (first.wall > options.tooSlowMs && candidate.name !== OURS)
+        else if (first.wall > options.tooSlowMs && candidate.name !== baseline)
           refuse(`one call took ${(first.wall / 1000).toFixed(1)} s, too long to be repeated`);
         else green.push({ candidate, implementation: implementation || 'tfjs ops', first });
       } catch (error) {
@@ -123,7 +131,7 @@ export async function runCase(each: Case, kernels: string, peak: Peak, timing: T
       timing,
     );
     const rows: Row[] = [];
-    const ours = times.get(OURS)?.[options.clock].median;
+    const standardMs = times.get(baseline)?.[options.clock].median;
     for (const { candidate, implementation } of green) {
       let peakHeapBytes: number | null = null;
       if (candidate.backend) {
@@ -132,7 +140,7 @@ export async function runCase(each: Case, kernels: string, peak: Peak, timing: T
       }
       const facts = prepared.facts?.[candidate.name] ?? {};
       rows.push({
-        ...figures(each, times.get(candidate.name)!, ours, kernels, peak, options),
+        ...figures(each, times.get(candidate.name)!, standardMs, kernels, peak, options),
         candidate: candidate.name,
         implementation,
         peakHeapBytes,
@@ -164,7 +172,7 @@ function faultOf(checks: readonly ((outputs: Outputs) => string | null)[], outpu
 function figures(
   { work }: Case,
   time: Timing,
-  ours: number | undefined,
+  baseline: number | undefined,
   kernels: string,
   peak: Peak,
   { clock }: RunOptions,
@@ -175,7 +183,7 @@ function figures(
   return {
     ...time,
     ms,
-    ratio: ours === undefined ? null : ms / ours,
+    ratio: baseline === undefined ? null : ms / baseline,
     gflops,
     ofPeak: gflops === null ? null : gflops / ceiling,
     gbPerSecond: work.bytes === undefined ? null : work.bytes / ms / 1e6,

@@ -26,7 +26,7 @@ export interface Row {
   readonly repeats: number;
   /** median of the chosen clock, in milliseconds */
   readonly ms: number;
-  /** this candidate's median over ours: above 1, ours is faster */
+  /** this candidate's median over the baseline's: above 1, the baseline is faster */
   readonly ratio: number | null;
   readonly gflops: number | null;
   /** share of the FMA loop's peak of the build in use */
@@ -71,6 +71,8 @@ export interface SuiteResult {
   readonly quick: boolean;
   readonly clock: 'wall' | 'cpu';
   readonly kernels: string;
+  /** the candidate that ratios are taken to */
+  readonly baseline: string;
   readonly machine: Machine;
   readonly warning: string | null;
   readonly peak: Peak;
@@ -88,6 +90,8 @@ export interface Suite {
   readonly about: string;
   /** peers that have an operator for this; others are not installed for it */
   readonly peers: readonly PeerName[];
+  /** the candidate that ratios are taken to; our own when left out */
+  readonly baseline?: string;
   cases(bench: Bench): readonly Case[];
   floors?(results: readonly CaseResult[]): readonly Floor[];
   notes?(results: readonly CaseResult[]): readonly string[];

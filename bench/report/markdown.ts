@@ -1,9 +1,15 @@
+import { OURS } from '../measure/candidate.ts';
 import { loadWarning, machineLine } from '../measure/machine.ts';
 import { bytesText, digits } from '../measure/statistics.ts';
 import type { CaseResult, Row, SuiteResult } from '../measure/suite.ts';
 
 type Clock = SuiteResult['clock'];
 type Column = readonly [title: string, cell: (row: Row, result: CaseResult, clock: Clock) => string | null];
+
+const ratioColumn = (baseline: string): Column => [
+  baseline === OURS ? 'time / ours' : `time / ${baseline}`,
+  ({ ratio, candidate }) => (ratio === null || candidate === baseline ? null : `${digits(ratio)}x`),
+];
 
 const percent = (share: number): string => `${Math.round(share * 100)} %`;
 
@@ -20,7 +26,6 @@ const columns: readonly Column[] = [
   ['what ran', ({ implementation }) => shortened(implementation)],
   ['median ms', ({ ms }) => digits(ms)],
   ['min .. max', (row, _result, clock) => `${digits(row[clock].min)} .. ${digits(row[clock].max)}`],
-  ['time / ours', ({ ratio, candidate }) => (ratio === null || candidate === 'seqloom' ? null : `${digits(ratio)}x`)],
   ['µs/token', ({ ms }, { work }) => (work.tokens ? digits((ms * 1000) / work.tokens) : null)],
   ['tokens/s', ({ tokensPerSecond }) => (tokensPerSecond === null ? null : digits(tokensPerSecond))],
   ['GFLOP/s', ({ gflops }) => (gflops === null ? null : digits(gflops))],
@@ -38,10 +43,12 @@ function table(header: readonly string[], rows: readonly (readonly string[])[]):
   ];
 }
 
-function figureTable(results: readonly CaseResult[], clock: Clock): string[] {
+function figureTable({ cases: results, clock, baseline }: SuiteResult): string[] {
   const facts = [...new Set(results.flatMap(({ rows }) => rows.flatMap((row) => Object.keys(row.facts))))];
   const all: readonly Column[] = [
-    ...columns,
+    ...columns.slice(0, 5),
+    ratioColumn(baseline),
+    ...columns.slice(5),
     ...facts.map((fact): Column => [fact, ({ facts: given }) => (given[fact] === undefined ? null : given[fact].toLocaleString('en'))]),
   ];
   const cells = results.flatMap((result) => result.rows.map((row) => all.map(([, cell]) => cell(row, result, clock))));
@@ -80,7 +87,7 @@ export function markdownReport(result: SuiteResult, figure: string | null): stri
     ...(loadWarning(result.machine) ? ['', `> ${loadWarning(result.machine)}`] : []),
     ...(result.quick ? ['', '> A quick run with small sizes: it shows that everything works, its times say nothing.'] : []),
     '',
-    ...figureTable(cases, result.clock),
+    ...figureTable(result),
     ...(floors.length > 0
       ? [
           '',

@@ -49,29 +49,41 @@ export function logTicks(low: number, high: number, base: 2 | 10): number[] {
   return ticks;
 }
 
-/** Numbers of one label always in one colour over all panels of a picture. */
-function palette(panels: readonly Panel[]): (label: string) => string {
+/** How the numbers of a label are drawn: with more labels than colours, the later ones are dashed, then dotted. */
+interface Style {
+  readonly colour: string;
+  readonly dash: string;
+}
+
+/** Numbers of one label always in one style over all panels of a picture. */
+function palette(panels: readonly Panel[]): (label: string) => Style {
   const labels = [
     ...new Set(
       panels.flatMap((panel) => ('lines' in panel ? panel.lines : panel.groups.flatMap(({ bars }) => bars)).map(({ label }) => label)),
     ),
   ];
-  return (label) => colours[labels.indexOf(label) % colours.length]!;
+  return (label) => {
+    const place = labels.indexOf(label);
+    const round = Math.floor(place / colours.length);
+    return { colour: colours[place % colours.length]!, dash: ['', ' stroke-dasharray="6 4"', ' stroke-dasharray="2 3"'][round % 3]! };
+  };
 }
 
-function legend(labels: readonly string[], colour: (label: string) => string, top: number): { parts: string[]; height: number } {
+function legend(labels: readonly string[], style: (label: string) => Style, top: number): { parts: string[]; height: number } {
   let [x, y] = [LEFT, top];
   const parts: string[] = [];
   for (const label of labels) {
     const width = 24 + label.length * 7;
     if (x > LEFT && x + width > WIDTH - RIGHT) [x, y] = [LEFT, y + 18];
-    parts.push(`<rect x="${at(x)}" y="${at(y - 9)}" width="12" height="10" fill="${colour(label)}"/>`, text(x + 17, y, label));
+    const { colour, dash } = style(label);
+    const stroke = `stroke="${colour}" stroke-width="${dash ? 3 : 9}"${dash}`;
+    parts.push(`<line x1="${at(x)}" x2="${at(x + 14)}" y1="${at(y - 4)}" y2="${at(y - 4)}" ${stroke}/>`, text(x + 18, y, label));
     x += width;
   }
   return { parts, height: y - top + 18 };
 }
 
-function curvePanel(panel: CurvePanel, colour: (label: string) => string): { body: string; height: number } {
+function curvePanel(panel: CurvePanel, style: (label: string) => Style): { body: string; height: number } {
   const points = panel.lines.flatMap((line) => line.points);
   const xs = points.map(({ x }) => x);
   const ys = points.flatMap(({ y, low, high }) => [y, low ?? y, high ?? y]);
@@ -93,10 +105,11 @@ function curvePanel(panel: CurvePanel, colour: (label: string) => string): { bod
   }
   for (const { label, points } of panel.lines) {
     const path = points.map(({ x, y }, index) => `${index === 0 ? 'M' : 'L'}${at(toX(x))} ${at(toY(y))}`).join('');
-    parts.push(`<path d="${path}" fill="none" stroke="${colour(label)}" stroke-width="2"/>`);
+    const { colour, dash } = style(label);
+    parts.push(`<path d="${path}" fill="none" stroke="${colour}" stroke-width="2"${dash}/>`);
     for (const { x, y, low = y, high = y } of points) {
-      const whisker = `<line x1="${at(toX(x))}" x2="${at(toX(x))}" y1="${at(toY(low))}" y2="${at(toY(high))}" stroke="${colour(label)}"/>`;
-      parts.push(whisker, `<circle cx="${at(toX(x))}" cy="${at(toY(y))}" r="3" fill="${colour(label)}"/>`);
+      const whisker = `<line x1="${at(toX(x))}" x2="${at(toX(x))}" y1="${at(toY(low))}" y2="${at(toY(high))}" stroke="${colour}"/>`;
+      parts.push(whisker, `<circle cx="${at(toX(x))}" cy="${at(toY(y))}" r="3" fill="${colour}"/>`);
     }
   }
   parts.push(text((LEFT + WIDTH - RIGHT) / 2, bottom + 34, panel.xLabel, 'text-anchor="middle"'));
@@ -104,13 +117,13 @@ function curvePanel(panel: CurvePanel, colour: (label: string) => string): { bod
   parts.push(text(16, middle, panel.yLabel, `text-anchor="middle" transform="rotate(-90 16 ${at(middle)})"`));
   const key = legend(
     panel.lines.map(({ label }) => label),
-    colour,
+    style,
     bottom + 56,
   );
   return { body: [...parts, ...key.parts].join('\n'), height: bottom + 56 + key.height };
 }
 
-function barPanel(panel: BarPanel, colour: (label: string) => string): { body: string; height: number } {
+function barPanel(panel: BarPanel, style: (label: string) => Style): { body: string; height: number } {
   const largest = Math.max(...panel.groups.flatMap(({ bars }) => bars.map(({ value }) => value)));
   const parts = [text(LEFT, 20, `${panel.title}, ${panel.valueLabel}`, 'font-weight="600" font-size="14"')];
   let y = 36;
@@ -119,7 +132,7 @@ function barPanel(panel: BarPanel, colour: (label: string) => string): { body: s
     y += 18;
     for (const bar of bars) {
       const width = (bar.value / largest) * (WIDTH - 250);
-      parts.push(`<rect x="120" y="${at(y)}" width="${at(Math.max(1, width))}" height="11" fill="${colour(bar.label)}"/>`);
+      parts.push(`<rect x="120" y="${at(y)}" width="${at(Math.max(1, width))}" height="11" fill="${style(bar.label).colour}"/>`);
       parts.push(text(114, y + 10, bar.label, 'text-anchor="end"'), text(126 + width, y + 10, digits(bar.value)));
       y += 15;
     }
@@ -130,8 +143,8 @@ function barPanel(panel: BarPanel, colour: (label: string) => string): { body: s
 
 /** Draws panels side by side as one SVG, with a title line above. */
 export function drawPanels(title: string, panels: readonly Panel[]): string {
-  const colour = palette(panels);
-  const drawn = panels.map((panel) => ('lines' in panel ? curvePanel(panel, colour) : barPanel(panel, colour)));
+  const style = palette(panels);
+  const drawn = panels.map((panel) => ('lines' in panel ? curvePanel(panel, style) : barPanel(panel, style)));
   const columns = Math.min(COLUMNS, Math.max(1, drawn.length));
   const parts: string[] = [];
   let y = 30;

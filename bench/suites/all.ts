@@ -4,9 +4,10 @@ import { crossover } from './crossover.ts';
 import { decode } from './decode.ts';
 import { linearAttention } from './linear-attention.ts';
 import { matmul } from './matmul.ts';
+import { mechanisms } from './mechanisms.ts';
 import { scan } from './scan.ts';
 import { softmaxAttention } from './softmax-attention.ts';
 import { trainStep } from './train-step.ts';
 
 /** Every suite, in the order in which `all` runs them. */
-export const suites: readonly Suite[] = [matmul, linearAttention, softmaxAttention, scan, conv, trainStep, decode, crossover];
+export const suites: readonly Suite[] = [matmul, linearAttention, softmaxAttention, scan, conv, trainStep, decode, crossover, mechanisms];

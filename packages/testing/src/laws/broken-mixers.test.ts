@@ -13,6 +13,7 @@ import type { Law } from './law.ts';
 import type { MixerSubject } from './mixer-subject.ts';
 import { faultLaw, leakLaw } from './no-leak.ts';
 import { junkPaddingLaw, paddingLaw, unusedStateLaw } from './padding.ts';
+import { segmentLaw } from './segments.ts';
 import { splitLaw } from './split.ts';
 import { stateBytesLaw, stateReuseLaw } from './state.ts';
 import { toyCard, ToyMixer } from './toy-mixer.ts';
@@ -188,6 +189,8 @@ const cases: [string, Law<MixerSubject>, MixerSubject, RegExp][] = [
   ['has an idle parameter', gradientLaw, subject(() => new HasIdleParameter(config)), /gradient of idle is zero everywhere/],
   ['divides by a norm', hardNumericsLaw, subject(() => new DividesByNorm(config)), /zero inputs/],
   ['mixes rows', batchLaw, subject(() => new MixesRows(config)), /row 0 after the others changed/],
+  ['mixes rows', segmentLaw, subject(() => new MixesRows(config)), /row 0, segment 4: output/],
+  ['drops the mask', segmentLaw, subject(() => new DropsMask(config)), /row 0, segment 2: state.hidden/],
   ['checks no input', badInputLaw, subject(() => new ChecksNothing(config)), /expected a SeqLoomError|without an error/],
   ['takes any config', badConfigLaw, subject(() => new TakesAnyConfig(config)), /unknown config key was taken/],
   ['reads free memory', dirtyMemoryLaw, subject(() => new ReadsFreeMemory(config)), /after dirtying free memory/],
