@@ -58,6 +58,19 @@ describe.each(['cpu', 'wasm'])('kernel contract on %s', (backend) => {
     expect(tf.memory().numTensors).toBe(before);
   });
 
+  it('runs its gradient kernel by itself, also for several upstream gradients and without an optional input', () => {
+    const before = tf.memory().numTensors;
+    tf.tidy(() => {
+      const [a, b] = [tf.tensor1d([1, 2, 3]), tf.tensor1d([4, 5, 6])];
+      const upstream = { product: tf.tensor1d([1, 1, 2]), copy: tf.tensor1d([0, 1, 0]) };
+      const found = toy.runGradient({ a, b }, upstream, { factor: 2 }, { product: tf.mul(tf.mul(a, b), 2) });
+      expect(Object.keys(found)).toEqual(['a', 'b']);
+      expect([...found.a!.dataSync()]).toEqual([8, 11, 24]);
+      expect([...found.b!.dataSync()]).toEqual([2, 4, 12]);
+    });
+    expect(tf.memory().numTensors).toBe(before);
+  });
+
   it('reports what ran, takes a fused implementation and gives it back', () => {
     resetKernelRuns();
     const a = tf.tensor1d([1, 2]);

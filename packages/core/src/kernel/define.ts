@@ -71,6 +71,12 @@ export interface Kernel<I extends KernelInputs, A extends KernelAttributes, O ex
   readonly definition: KernelDefinition<I, A, O>;
   /** runs the forward on the current backend, taped for gradients */
   run(inputs: I, attributes: A): Record<O, tf.Tensor>;
+  /**
+   * Runs the gradient kernel by itself, for mechanisms whose forward is the gradient of this kernel: gradients of
+   * `sum(output * upstream)` over all outputs, by input name. Not taped: call it within a custom gradient. Needs a kernel that has a
+   * gradient; `saved` holds the forward outputs that this reads, if any.
+   */
+  runGradient(inputs: I, upstream: NamedTensors<O>, attributes: A, saved?: Partial<NamedTensors<O>>): { [K in keyof I]?: tf.Tensor };
   /** adds or replaces the fused implementation of one backend; returns a function that takes it away again */
   implement(implementation: FusedImplementation<I, A, O>): () => void;
   /** the implementation that a call on `backend` would use */
@@ -199,6 +205,22 @@ export function defineKernel<I extends KernelInputs, A extends KernelAttributes,
       const call = asMap(present.map(([, tensor]) => tensor));
       const results = asArray(tf.engine().runKernel(name, call, { ...attributes, [LAYOUT]: layout } as unknown as tf.NamedAttrMap));
       return Object.fromEntries(outputs.map((output, index) => [output, results[index]!])) as Record<O, tf.Tensor>;
+    },
+    runGradient(inputs, upstream, attributes, saved = {}) {
+      registerOn(tf.getBackend());
+      const { inputs: differentiable, needs } = definition.gradient!;
+      const present = Object.entries(inputs).filter((entry): entry is [string, tf.Tensor] => entry[1] !== undefined);
+      const names = present.map(([key]) => key);
+      const layout: CallLayout = { inputs: names, saved: needs, upstream: outputs };
+      const call = asMap([
+        ...present.map(([, tensor]) => tensor),
+        ...needs.map((output) => saved[output]!),
+        ...outputs.map((output) => upstream[output]),
+      ]);
+      const attrs = { ...attributes, [LAYOUT]: layout } as unknown as tf.NamedAttrMap;
+      const results = asArray(tf.engine().runKernel(gradientName, call, attrs));
+      const wanted = names.filter((key) => differentiable.includes(key));
+      return Object.fromEntries(wanted.map((key, index) => [key, results[index]!])) as { [K in keyof I]?: tf.Tensor };
     },
     implement(implementation) {
       fused.set(implementation.backend, implementation);
