@@ -173,7 +173,7 @@ opLaws({
 
 const LAYERS: { name: string; config: Omit<HgrnConfig, 'dim'>; dims: Record<string, number> | null }[] = [
   { name: 'second of three layers', config: { layers: 3, layer: 1 }, dims: { width: 8 } },
-  { name: 'with convolutions, no lower bound', config: { convolution: 4, expandRatio: 0.5 }, dims: { width: 4, taps: 3 } },
+  { name: 'with convolutions, no lower bound', config: { shortConvolution: true, expandRatio: 0.5 }, dims: { width: 4, taps: 3 } },
   { name: 'complex', config: { complex: true, layers: 2, layer: 1 }, dims: { width: 8, parts: 2 } },
   { name: 'noncausal-self', config: { pattern: 'noncausal-self' }, dims: null },
 ];
@@ -186,7 +186,7 @@ for (const { name, config, dims } of LAYERS) {
     badConfigs: [
       { build: () => new Hgrn({ dim: 8, expandRatio: 0.3 }), argument: 'config.expandRatio' },
       { build: () => new Hgrn({ dim: 8, layer: 1 }), argument: 'config.layer' },
-      { build: () => new Hgrn({ dim: 8, convolution: 4, pattern: 'noncausal-self' }), argument: 'config.convolution' },
+      { build: () => new Hgrn({ dim: 8, shortConvolution: true, pattern: 'noncausal-self' }), argument: 'config.shortConvolution' },
     ],
   });
 }

@@ -30,9 +30,11 @@ const Schema = v.strictObject({
   layers: v.optional(positiveInteger, 1),
   /** index of this layer among them, from 0; 0: no lower bound */
   layer: v.optional(naturalNumber, 0),
-  /** taps of causal convolutions on the projections of input and forget gate; 0: none */
-  convolution: v.optional(naturalNumber, 0),
-  normEpsilon: v.optional(positiveNumber, 1e-5),
+  /** depthwise causal convolutions, without an activation, on the projections of input and forget gate */
+  shortConvolution: v.optional(v.boolean(), false),
+  /** taps of the short convolutions */
+  kernelSize: v.optional(positiveInteger, 4),
+  epsilon: v.optional(positiveNumber, 1e-5),
   pattern: v.optional(v.picklist(['causal-self', 'noncausal-self']), 'causal-self'),
   form: v.optional(v.picklist(['parallel', 'recurrent']), 'recurrent'),
 });
@@ -78,14 +80,20 @@ export class Hgrn extends SequenceMixer {
   constructor(config: HgrnConfig, lowerBounds?: HgrnLowerBounds) {
     super();
     this.config = parseConfig(MECHANISM, Schema, config);
-    const { dim, expandRatio, complex, layers, layer, convolution, normEpsilon, pattern, seed, outputDeviation } = this.config;
+    const { dim, expandRatio, complex, layers, layer, shortConvolution, kernelSize, epsilon, pattern, seed, outputDeviation } = this.config;
     const width = dim * expandRatio;
     const setting = (name: string, right: boolean, wanted: string, given: unknown, remedy: string): void =>
       checkSetting(MECHANISM, name, right, wanted, given, remedy);
     setting('config.expandRatio', Number.isInteger(width), 'such that dim times it is whole', expandRatio, 'Choose another ratio.');
     setting('config.layer', layer < layers, `below layers = ${layers}`, layer, 'Count the HGRN layers of the model from 0.');
     const causal = pattern === 'causal-self';
-    setting('config.convolution', causal || convolution === 0, '0 for noncausal-self', convolution, 'Convolutions here are causal.');
+    setting(
+      'config.shortConvolution',
+      causal || !shortConvolution,
+      'false for noncausal-self',
+      shortConvolution,
+      'The convolutions are causal.',
+    );
     const bounds = lowerBounds?.weight.shape;
     const fits = !bounds || (bounds[0] === layers && bounds[1] === width);
     setting('lowerBounds', fits, `those of ${layers} layers of ${width} channels`, bounds, 'Make them for the layers of this config.');
@@ -96,9 +104,7 @@ export class Hgrn extends SequenceMixer {
     const wide = width * this.#parts;
     const project = (name: string, to: number): Linear => new Linear({ in: dim, out: to, seed: deriveSeed(seed, name) });
     const convolve = (name: string, channels: number): ShortConvolution | null =>
-      convolution > 0
-        ? new ShortConvolution({ channels, kernelSize: convolution, activation: 'none', seed: deriveSeed(seed, name) })
-        : null;
+      shortConvolution ? new ShortConvolution({ channels, kernelSize, activation: 'none', seed: deriveSeed(seed, name) }) : null;
     this.input = project('input', wide);
     this.forget = project('forget', width);
     this.gate = project('gate', wide);
@@ -108,7 +114,7 @@ export class Hgrn extends SequenceMixer {
     this.lowerBounds = layer === 0 ? null : (lowerBounds ?? new HgrnLowerBounds({ layers, width }));
     this.norm = new GatedRmsNorm({
       dim: wide,
-      epsilon: normEpsilon,
+      epsilon,
       ...(complex ? { activation: 'sigmoid', normBeforeGate: false } : {}),
     });
     this.output = new Linear({ in: wide, out: dim, seed: deriveSeed(seed, 'output'), deviation: outputDeviation });
