@@ -1,1 +1,1 @@
-export {};
+export * from './recurrent-memory-transformer/index.ts';

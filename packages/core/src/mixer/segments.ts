@@ -151,6 +151,10 @@ export function lastStates(states: readonly State[], before: State, plan: Segmen
   });
   return mapState(before, (tensor, name) => {
     const axis = (shapes[name] ?? []).indexOf('length');
+    if (axis >= 0 && (shapes[name] ?? []).includes(0)) {
+      const used = states.map((state) => state[name]!);
+      return mergeMarks(rows.some((row) => row >= old) ? [...used, tensor] : used, axis, rows.length);
+    }
     return pickRows(alignGrowing([...states.map((state) => state[name]!), tensor], axis), rows);
   });
 }
@@ -158,6 +162,16 @@ export function lastStates(states: readonly State[], before: State, plan: Segmen
 /** The state's rows of these indices; gradients flow on every backend. */
 export function stateRows(state: State, rows: readonly number[]): State {
   return mapState(state, (tensor) => pickRows([tensor], rows));
+}
+
+/** Extent of a mark whose rows have nothing in common; it takes no memory. */
+const DIFFERS = 2 ** 20;
+
+// a growing tensor without channels marks what the host knows of all rows at once: where states differ, it knows nothing
+function mergeMarks(marks: readonly tf.Tensor[], axis: number, rows: number): tf.Tensor {
+  const extents = new Set(marks.map((mark) => mark.shape[axis]!));
+  const extent = extents.size === 1 ? [...extents][0]! : DIFFERS;
+  return tf.zeros(marks[0]!.shape.map((given, at) => (at === 0 ? rows : at === axis ? extent : given)));
 }
 
 // zeros in front of shorter caches: a cache ends with its row's own tokens
