@@ -1,1 +1,2 @@
 export * from './mamba-s6/index.ts';
+export * from './mamba2-ssd/index.ts';
