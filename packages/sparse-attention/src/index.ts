@@ -1,1 +1,1 @@
-export {};
+export * from './neighborhood-attention/index.ts';

@@ -1,0 +1,12 @@
+export type { NeighborhoodSettings, PerAxis } from './axes.ts';
+export { card as neighborhoodAttentionCard } from './card.ts';
+export { neighborhoodCacheShapes, rollingNeighborhood } from './decode.ts';
+export type { NeighborhoodCacheShape, RollingNeighborhoodSettings } from './decode.ts';
+export { GridNeighborhoodAttention } from './grid-layer.ts';
+export type { GridNeighborhoodAttentionConfig } from './grid-layer.ts';
+export { NeighborhoodAttention } from './layer.ts';
+export type { NeighborhoodAttentionConfig } from './layer.ts';
+export { naiveNeighborhoodAttention } from './naive.ts';
+export type { NaiveAxis } from './naive.ts';
+export { neighborhoodAttention } from './neighborhood-attention.ts';
+export type { NeighborhoodInputs, NeighborhoodOptions, NeighborhoodResult } from './neighborhood-attention.ts';
