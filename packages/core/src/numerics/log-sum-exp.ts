@@ -51,10 +51,12 @@ export function mergeAttention(parts: readonly PartialAttention[]): { output: tf
     const save = args.pop() as tf.GradSaveFunc;
     const [outputs, sums] = args as tf.Tensor[] as [tf.Tensor, tf.Tensor]; // [P, ..., Dv], [P, ..., 1]
     const { output, logSumExp, shares } = combine(outputs, sums);
+    // one tensor carries both results: a custom gradient has one output
+    const value = tf.concat([output, logSumExp], -1);
+    // saved last: what is saved stays alive when a later operation throws
     save([outputs, output, shares]);
     return {
-      // one tensor carries both results: a custom gradient has one output
-      value: tf.concat([output, logSumExp], -1),
+      value,
       gradFunc: (dPacked: tf.Tensor, saved: tf.Tensor[]) => {
         const [outputs, output, shares] = saved as [tf.Tensor, tf.Tensor, tf.Tensor];
         const [dOutput, dLogSumExp] = unpack(dPacked, width);
