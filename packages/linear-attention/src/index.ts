@@ -5,3 +5,4 @@ export * from './hgrn/index.ts';
 export * from './jrt-prefix-linear-attention/index.ts';
 export * from './linear-attention/index.ts';
 export type { RuleOptions, RuleResult, RuleState, RuleTensors } from './rule/run-rule.ts';
+export * from './retention/index.ts';

@@ -1,0 +1,10 @@
+export { card as retentionCard } from './card.ts';
+export type { DecayedOptions, DecayedResult } from './decayed-call.ts';
+export { Retention } from './layer.ts';
+export type { RetentionConfig } from './layer.ts';
+export { naiveRetention, naiveRotation } from './naive.ts';
+export type { NaiveRetentionInputs, NaiveRetentionSettings } from './naive.ts';
+export { retention, retentionLogDecays } from './retention.ts';
+export type { RetentionOptions, RetentionTensors } from './retention.ts';
+export { rotationAngles, rotationFrequencies } from './rotation.ts';
+export type { RotationAngles, RotationStyle } from './rotation.ts';
