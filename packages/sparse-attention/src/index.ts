@@ -1,1 +1,2 @@
+export * from './moba/index.ts';
 export * from './neighborhood-attention/index.ts';

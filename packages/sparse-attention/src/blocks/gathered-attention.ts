@@ -1,0 +1,98 @@
+import * as tf from '@tensorflow/tfjs-core';
+import { alignedPositions } from '@seqloom/attention';
+import { gatherRowsKernel, softmaxAttention, tidy } from '@seqloom/core';
+import type { Heads } from './list-attention.ts';
+
+// elements of gathered keys and values that may live at once
+const TILE_ELEMENTS = 1 << 22;
+
+/** Where the tokens of a joined cache stand, per row. */
+export interface CachePlaces {
+  /** [B], column of the token at position 0: cached length minus tokens seen */
+  readonly origin: tf.Tensor;
+  /** [B, T], positions of the new tokens */
+  readonly positions: tf.Tensor;
+}
+
+/**
+ * Places of cached and new tokens, once new ones are joined behind a right-aligned cache.
+ *
+ * @param position [B], tokens seen before
+ * @param cached L, entries of the cache
+ * @param fresh T, new tokens
+ */
+export function cachePlaces(position: tf.Tensor, cached: number, fresh: number): CachePlaces {
+  return tidy(() => ({
+    origin: tf.sub(cached, position),
+    positions: tf.add(tf.reshape(position, [-1, 1]), tf.range(0, fresh, 1, 'float32')),
+  }));
+}
+
+/**
+ * Columns of the tokens in listed blocks, as far as each query may see them.
+ *
+ * @param blocks int32 [B, R, T, K], -1 for none
+ * @param places where tokens stand
+ * @param block tokens per block
+ * @returns float32 [B, T, R, K block], -1 where there is no such token or it comes after the query
+ */
+export function tokensOfBlocks(blocks: tf.Tensor, { origin, positions }: CachePlaces, block: number): tf.Tensor4D {
+  return tidy(() => {
+    const [batch, lists, length, many] = blocks.shape as [number, number, number, number];
+    const chosen = tf.reshape(tf.cast(tf.transpose(blocks, [0, 2, 1, 3]), 'float32'), [batch, length, lists, many, 1]);
+    const token = tf.reshape(tf.add(tf.mul(chosen, block), tf.range(0, block, 1, 'float32')), [batch, length, lists, many * block]);
+    const own = tf.reshape(positions, [batch, length, 1, 1]);
+    // whole numbers: clip(x + 1, 0, 1) says x >= 0
+    const seen = tf.mul(tf.clipByValue(tf.add(tf.sub(own, token), 1), 0, 1), tf.clipByValue(tf.add(token, 1), 0, 1));
+    const column = tf.add(token, tf.add(tf.reshape(origin, [batch, 1, 1, 1]), 1));
+    return tf.sub(tf.mul(column, seen), 1) as tf.Tensor4D;
+  });
+}
+
+/**
+ * Attention of each query to listed tokens, which alone are read: for decoding, where a query has a list of its own.
+ *
+ * @param heads query [B, T, H, D], key [B, N, G, D], value [B, N, G, Dv]
+ * @param columns float32 [B, T, R, n], -1 for none, with R = G (one list per key head) or R = H (one per query head)
+ * @param scale factor on the scores
+ * @returns output [B, T, H, Dv], 0 where a list is empty
+ */
+export function gatheredAttention({ query, key, value }: Heads, columns: tf.Tensor4D, scale: number): tf.Tensor4D {
+  const [batch, length, heads, headDim] = query.shape as [number, number, number, number];
+  const [, keys, groups, valueDim] = value.shape as [number, number, number, number];
+  const [, , lists, many] = columns.shape;
+  const together = Math.max(1, Math.floor(TILE_ELEMENTS / (batch * lists * many * (headDim + valueDim))));
+  return tidy(() => {
+    // list r reads key head floor(r G / R) of row b
+    const head = Float32Array.from({ length: batch * lists }, (_, i) => {
+      const group = Math.floor(((i % lists) * groups) / lists);
+      return Math.floor(i / lists) * keys * groups + group;
+    });
+    const first = tf.tensor(head, [batch, 1, lists, 1]);
+    const table = (x: tf.Tensor): tf.Tensor => tf.reshape(x, [batch * keys * groups, x.shape[3]!]);
+    const [keyTable, valueTable] = [table(key), table(value)];
+    const pieces: tf.Tensor[] = [];
+    for (let from = 0; from < length; from += together) {
+      const count = Math.min(together, length - from);
+      const rows = batch * count * lists;
+      const cut = count === length ? columns : tf.slice(columns, [0, from, 0, 0], [batch, count, lists, many]);
+      const asked = count === length ? query : tf.slice(query, [0, from, 0, 0], [batch, count, heads, headDim]);
+      const exists = tf.reshape(tf.clipByValue(tf.add(cut, 1), 0, 1), [rows, many]) as tf.Tensor2D;
+      const row = tf.add(tf.mul(tf.relu(cut), groups), first);
+      const indices = tf.cast(tf.reshape(row, [rows * many]), 'int32');
+      const gather = (rowsOf: tf.Tensor, width: number): tf.Tensor =>
+        tf.reshape(gatherRowsKernel.run({ table: rowsOf, indices }, {}).rows, [rows, many, 1, width]);
+      const { output } = softmaxAttention(
+        {
+          query: tf.reshape(asked, [rows, 1, heads / lists, headDim]),
+          key: gather(keyTable, headDim),
+          value: gather(valueTable, valueDim),
+          keyPositions: alignedPositions(exists),
+        },
+        { aligned: true, scale },
+      );
+      pieces.push(tf.reshape(output, [batch, count, heads, valueDim]));
+    }
+    return (pieces.length === 1 ? pieces[0]! : tf.concat(pieces, 1)) as tf.Tensor4D;
+  });
+}

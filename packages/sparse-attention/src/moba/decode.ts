@@ -1,0 +1,69 @@
+import * as tf from '@tensorflow/tfjs-core';
+import { appendKv, appendRows, joinTime } from '@seqloom/attention';
+import { completedWindows, countWindows, countWindowsOf, frontAligned } from '../blocks/completed-windows.ts';
+import { detach } from '../blocks/detach.ts';
+import { cachePlaces, gatheredAttention, tokensOfBlocks } from '../blocks/gathered-attention.ts';
+import type { Heads } from '../blocks/list-attention.ts';
+import { earlierBlocks, groupedScores, selectBlocks } from '../blocks/selection.ts';
+import type { MobaOptions, MobaState } from './moba.ts';
+
+/**
+ * A state without tokens.
+ *
+ * @param shape batch B, key heads G, head width D, value width Dv (default D)
+ */
+export function emptyMobaState(shape: {
+  readonly batch: number;
+  readonly heads: number;
+  readonly headDim: number;
+  readonly valueDim?: number;
+}): MobaState {
+  const { batch, heads, headDim, valueDim = headDim } = shape;
+  const key = tf.zeros([batch, 0, heads, headDim]);
+  return { key, value: tf.zeros([batch, 0, heads, valueDim]), blockKey: tf.clone(key), position: tf.zeros([batch]) };
+}
+
+/** Adds tokens to a state: keys, values, and the mean keys of the blocks that they complete. */
+export function appendBlocks(
+  state: MobaState,
+  { key, value }: Omit<Heads, 'query'>,
+  blockSize: number,
+  lengths: tf.Tensor1D | null,
+): MobaState {
+  const { blockKey } = state;
+  // what places are made of has no gradient
+  const position = detach(state.position);
+  const cache = appendKv(state, { key, value, lengths });
+  const [batch, fresh, heads, width] = key.shape as [number, number, number, number];
+  const joined = joinTime(state.key, key);
+  const blocks = { length: blockSize, stride: blockSize };
+  const completed = completedWindows(joined, fresh, position, lengths, blocks);
+  if (!completed) return { ...cache, blockKey: tf.clone(blockKey) };
+  const means = tf.reshape(tf.mean(completed.tokens, 2), [batch, -1, heads, width]);
+  const count = countWindows(joined.shape[1]!, blocks);
+  return { ...cache, blockKey: appendRows(blockKey, means, completed.counts, count) };
+}
+
+/** The decode form: each query gathers the tokens of its own block and of the earlier blocks that it chose. */
+export function decodeForm(
+  { query, key, value }: Heads,
+  state: MobaState,
+  { blockSize, topK, scale }: Required<MobaOptions>,
+  lengths: tf.Tensor1D | null,
+): { output: tf.Tensor4D; state: MobaState } {
+  const [batch, fresh, heads] = query.shape as [number, number, number];
+  const next = appendBlocks(state, { key, value }, blockSize, lengths);
+  const places = cachePlaces(detach(state.position), state.key.shape[1]!, fresh);
+  const own = tf.floor(tf.div(places.positions, blockSize)); // [B, T]
+  const counts = countWindowsOf(detach(next.position), { length: blockSize, stride: blockSize });
+  const first = tf.cast(tf.reshape(own, [batch, 1, fresh, 1]), 'int32');
+  let lists: tf.Tensor = tf.add(first, tf.zeros([batch, heads, fresh, 1], 'int32'));
+  const complete = next.blockKey.shape[1]!;
+  if (complete > 0 && topK > 1) {
+    const gates = groupedScores(detach(query), frontAligned(detach(next.blockKey), counts)); // [B, H, T, N]
+    const visible = tf.expandDims(earlierBlocks(own, complete), 1); // [B, 1, T, N]
+    lists = tf.concat([lists, selectBlocks(gates, { visible, count: topK - 1 })], 3);
+  }
+  const joined = { query, key: joinTime(state.key, key), value: joinTime(state.value, value) };
+  return { output: gatheredAttention(joined, tokensOfBlocks(lists, places, blockSize), scale!), state: next };
+}
