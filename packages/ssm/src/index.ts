@@ -1,2 +1,3 @@
 export * from './mamba-s6/index.ts';
 export * from './mamba2-ssd/index.ts';
+export * from './short-causal-conv1d/index.ts';

@@ -1,14 +1,14 @@
 /**
  * The state space of Mamba-2, the specification in double precision.
  *
- * Glossary (Dao & Gu 2024, sections 3 and 7; row b, token t, head h of P channels p, state n; head h reads group g = floor(h G / H))
+ * Glossary (Dao & Gu 2024, sections 2, 3 and 7; row b, token t, head h of P channels p, state n; head h reads group g = floor(h G / H))
  *   input          x_t      [B, T, H, P]
  *   delta          Delta_t  [B, T, H], the step: clamp(softplus(delta + deltaBias), limits), the softplus being optional
  *   transition     A        [H], negative
  *   inputMatrix    B_t      [B, T, G, N]
  *   outputMatrix   C_t      [B, T, G, N]
  *   decay          a_t      exp(Delta_t A), one number per head
- *   memory         h_t      a_t h_{t-1} + Delta_t B_t x_t^T, [N, P], equation 16 in recurrent form
+ *   memory         h_t      a_t h_{t-1} + Delta_t B_t x_t^T, [N, P]
  *   output         y_t      h_t^T C_t + D x_t, times silu(z_t) where there is a gate
  */
 import { zeros64 } from '../array64.ts';
