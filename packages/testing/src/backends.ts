@@ -13,7 +13,8 @@ const sampled = new Set<SuiteKind>();
 /**
  * Declares a suite once per backend: `cpu` and `wasm` always, `webgpu` as the environment variable SEQLOOM_WEBGPU says.
  *
- * `1`: beside the others; `only`: alone; `sample`: alone, and of every kind the first suite of each file, for machines that emulate the GPU.
+ * `1`: beside the others; `only`: alone; `sample`: alone, of every kind the first suite of each file, and of it the laws that depend on the
+ * backend's arithmetic, for machines that emulate the GPU.
  * Asked for, a WebGPU adapter that is missing is a failure; not asked for, the backend is reported as one skipped test.
  *
  * @param suite declares tests; the backend is set up before they run
@@ -26,8 +27,13 @@ export function eachBackend(suite: (backend: TestedBackend) => void, kind: Suite
   }
 }
 
+/** Whether this is a sampling run: it keeps to the laws whose outcome depends on the backend's arithmetic. */
+export function isSampling(): boolean {
+  return process.env.SEQLOOM_WEBGPU === 'sample';
+}
+
 function notSampled(backend: TestedBackend, kind: SuiteKind): string | null {
-  if (backend !== 'webgpu' || process.env.SEQLOOM_WEBGPU !== 'sample') return null;
+  if (backend !== 'webgpu' || !isSampling()) return null;
   if (sampled.has(kind)) return 'this run takes one suite per file and kind, SEQLOOM_WEBGPU=only takes all';
   sampled.add(kind);
   return null;

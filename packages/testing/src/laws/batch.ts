@@ -8,6 +8,7 @@ import type { MixerSubject } from './mixer-subject.ts';
 /** Law 6, second half: a row gives the same output and state whatever the other rows hold, and alone. */
 export const batchLaw: Law<MixerSubject> = {
   number: 6,
+  sampled: false,
   title: 'rows of a batch do not see one another',
   check: (subject) =>
     withMixer(subject, async (mixer) => {

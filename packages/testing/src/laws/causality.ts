@@ -20,6 +20,7 @@ function largestChange(a: HostArray, b: HostArray): number {
 /** Law 4: a changed token changes no earlier output of a causal mixer, and some earlier output of a noncausal one. */
 export const causalityLaw: Law<MixerSubject> = {
   number: 4,
+  sampled: false,
   title: 'a token reaches exactly the outputs that the pattern lets it reach',
   check: (subject) =>
     withMixer(subject, async (mixer) => {

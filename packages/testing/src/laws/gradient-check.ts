@@ -1,4 +1,5 @@
 import * as tf from '@tensorflow/tfjs-core';
+import { isSampling } from '../backends.ts';
 import { directionalDerivative, gradientsOf, hostLoss, signs } from '../finite-difference.ts';
 import type { LossValue } from '../finite-difference.ts';
 import { randomStream } from '../oracle/array64.ts';
@@ -54,9 +55,10 @@ export async function gradientFaults(
   );
   const faults: (string | null)[] = [];
   try {
+    if (isSampling()) return await allTogether(forward, movables, gradients, weights, settings);
     for (const [index, movable] of movables.entries()) {
       const gradient = gradients[index] ? await fromTensor(gradients[index]) : null;
-      const loss = (values: HostArray): Promise<LossValue> => movedLoss(forward, movable, values, weights);
+      const loss = (values: HostArray): Promise<LossValue> => movedLoss(forward, new Map([[movable, values]]), weights);
       faults.push(...(await oneTensor(movable, gradient, loss, settings)));
     }
   } finally {
@@ -65,18 +67,23 @@ export async function gradientFaults(
   return faults;
 }
 
-/** The loss with one tensor replaced by other values. */
+/** The loss with tensors replaced by other values. */
 async function movedLoss(
   forward: SwappedForward,
-  { tensor: moved, parameter }: Movable,
-  values: HostArray,
+  moves: ReadonlyMap<Movable, HostArray>,
   weights: readonly HostArray[],
 ): Promise<LossValue> {
-  const replacement = toTensor(values);
-  const original = parameter ? tf.clone(moved) : null;
+  const replacements = new Map<tf.Tensor, tf.Tensor>();
+  const originals = new Map<tf.Variable, tf.Tensor>();
+  for (const [{ tensor, parameter }, values] of moves) {
+    replacements.set(tensor, toTensor(values));
+    if (parameter) originals.set(tensor as tf.Variable, tf.clone(tensor));
+  }
   try {
-    if (original) (moved as tf.Variable).assign(replacement);
-    const outputs = tf.tidy(() => forward((tensor) => (tensor === moved && !parameter ? replacement : tensor)));
+    for (const variable of originals.keys()) variable.assign(replacements.get(variable)!);
+    const outputs = tf.tidy(() =>
+      forward((tensor) => (originals.has(tensor as tf.Variable) ? tensor : (replacements.get(tensor) ?? tensor))),
+    );
     const loss = await hostLoss(
       outputs,
       weights.map(({ data }) => data),
@@ -84,9 +91,55 @@ async function movedLoss(
     tf.dispose(outputs);
     return loss;
   } finally {
-    if (original) (moved as tf.Variable).assign(original);
-    tf.dispose([replacement, original ?? []]);
+    for (const [variable, original] of originals) variable.assign(original);
+    tf.dispose([...replacements.values(), ...originals.values()]);
   }
+}
+
+/** One direction through all tensors at once: what a sampling run can afford. */
+async function allTogether(
+  forward: SwappedForward,
+  movables: readonly Movable[],
+  gradients: readonly (tf.Tensor | null)[],
+  weights: readonly HostArray[],
+  { tolerance = 2e-3, step: relativeStep = 1e-2, unused = [] }: GradientSettings,
+): Promise<(string | null)[]> {
+  const faults: (string | null)[] = [];
+  const directions = new Map<Movable, { readonly base: HostArray; readonly direction: Float64Array }>();
+  let [analytic, squares] = [0, 0];
+  for (const [index, movable] of movables.entries()) {
+    const { label, tensor, parameter } = movable;
+    const base = await fromTensor(tensor);
+    const direction = signs(base.data.length, randomStream(7919 + index)).map((sign) => sign * stepScale(base));
+    directions.set(movable, { base, direction });
+    const gradient = gradients[index] ? (await fromTensor(gradients[index])).data : new Float32Array(base.data.length);
+    faults.push(finiteFault(`gradient of ${label}`, gradient));
+    if (parameter && gradient.every((g) => g === 0) && !unused.includes(label)) faults.push(`gradient of ${label} is zero everywhere`);
+    gradient.forEach((g, i) => {
+      analytic += g * direction[i]!;
+      squares += (g * direction[i]!) ** 2;
+    });
+  }
+  const at = (h: number): Promise<LossValue> => {
+    const moves = [...directions].map(([movable, { base, direction }]) => {
+      const data = base.data.map((value, i) => value + h * direction[i]!);
+      return [movable, { shape: base.shape, data }] as const;
+    });
+    return movedLoss(forward, new Map(moves), weights);
+  };
+  const { numeric, noise } = await directionalDerivative(at, relativeStep);
+  const off = Math.abs(numeric - analytic);
+  const allowed = tolerance * Math.sqrt(squares) + noise;
+  if (!(off <= allowed)) {
+    const apart = `apart by ${off.toExponential(2)}, allowed ${allowed.toExponential(2)}`;
+    faults.push(`gradient along a random direction of everything is ${analytic}, finite differences give ${numeric} (${apart})`);
+  }
+  return faults;
+}
+
+// a step in proportion to the tensor's own size keeps the truncation error alike for all of them
+function stepScale({ data }: HostArray): number {
+  return Math.min(1, Math.max(0.3, Math.sqrt(data.reduce((sum, v) => sum + v * v, 0) / Math.max(1, data.length))));
 }
 
 async function oneTensor(
@@ -104,9 +157,7 @@ async function oneTensor(
   if (parameter && norm === 0 && !unused.includes(label)) {
     faults.push(`gradient of ${label} is zero everywhere; name it in unusedParameters if that is right`);
   }
-  const rms = Math.sqrt(base.data.reduce((sum, v) => sum + v * v, 0) / Math.max(1, size));
-  // a step in proportion to the tensor's own size keeps the truncation error alike for all of them
-  const step = relativeStep * Math.min(1, Math.max(0.3, rms));
+  const step = relativeStep * stepScale(base);
   // a GPU that the CPU plays takes 50 times as long, and one direction misses hardly anything
   for (const seed of tf.getBackend() === 'webgpu' ? [1] : [1, 2]) {
     const direction = signs(size, randomStream(seed * 7919 + size));

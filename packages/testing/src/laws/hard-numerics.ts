@@ -1,4 +1,5 @@
 import * as tf from '@tensorflow/tfjs-core';
+import { isSampling } from '../backends.ts';
 import { closenessFault } from '../closeness.ts';
 import { gradientsOf } from '../finite-difference.ts';
 import { dirtyMemory } from '../poison.ts';
@@ -25,7 +26,7 @@ export const hardNumericsLaw: Law<MixerSubject> = {
         ['a single token', { x: tokensOf(random.x, 0, 1), context }],
       ];
       const faults: (string | null)[] = [];
-      for (const [label, input] of cases) {
+      for (const [label, input] of isSampling() ? cases.slice(0, 1) : cases) {
         const result = await feedAll(mixer, [input]);
         faults.push(finiteFault(`${label}: output`, result.output.data));
         for (const [name, array] of Object.entries(result.state)) faults.push(finiteFault(`${label}: state.${name}`, array.data));

@@ -25,6 +25,8 @@ export interface Law<Subject> {
   /** true, or why the law does not apply to this subject */
   readonly applies?: (subject: Subject) => true | string;
   readonly check: (subject: Subject) => Promise<void>;
+  /** false: a sampling run on an emulated GPU leaves it out, since it says little more there than on the other backends */
+  readonly sampled?: boolean;
 }
 
 /** The title of a law's test after the word `law `; `countLaws` reads it back. */

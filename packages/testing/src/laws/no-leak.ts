@@ -82,6 +82,7 @@ export const leakLaw: Law<MixerSubject> = {
 /** Law 8: an error in the middle of a forward or backward leaves no tensor behind, and inputs and state as they were. */
 export const faultLaw: Law<MixerSubject> = {
   number: 8,
+  sampled: false,
   title: 'an error in the middle of forward or backward leaks nothing and changes neither input nor state',
   check: (subject) =>
     withMixer(subject, async (mixer) => {

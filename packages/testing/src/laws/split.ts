@@ -1,5 +1,6 @@
 import * as tf from '@tensorflow/tfjs-core';
 import { randomStream } from '../oracle/array64.ts';
+import { isSampling } from '../backends.ts';
 import { closenessFault } from '../closeness.ts';
 import { holds } from './law.ts';
 import type { Law } from './law.ts';
@@ -43,7 +44,7 @@ export const splitLaw: Law<MixerSubject> = {
       const whole = await feedAll(mixer, [input]);
       const faults: (string | null)[] = [];
       // a GPU that the CPU plays takes 50 times as long, so there every third partition will do
-      const tried = partitions(length).filter((_, i) => tf.getBackend() !== 'webgpu' || i % 3 === 0);
+      const tried = partitions(length).filter((_, i) => tf.getBackend() !== 'webgpu' || i % (isSampling() ? 6 : 3) === 0);
       for (const partition of tried) {
         let from = 0;
         const pieces = partition.map((size) => ({ ...input, x: tokensOf(input.x, from, (from += size)) }));

@@ -9,6 +9,7 @@ import type { MixerSubject } from './mixer-subject.ts';
 /** Law 9: the promised bytes are those of the real buffers, and those that the card's formula gives. */
 export const stateBytesLaw: Law<MixerSubject> = {
   number: 9,
+  sampled: false,
   title: 'stateBytes equals the real buffers, and the formula of the card',
   check: (subject) =>
     withMixer(subject, async (mixer) => {
