@@ -1,1 +1,2 @@
 export * from './recurrent-memory-transformer/index.ts';
+export * from './transformer-xl-recurrence/index.ts';

@@ -48,7 +48,7 @@ describe.each(['cpu', 'wasm'] as const)('on %s', (backend) => {
     layer.dispose();
   });
 
-  it('the trap of the mask: a call of whole segments runs the stack once per segment, also after other whole segments', () => {
+  it('a call of whole segments runs the stack once per segment, also after other whole segments', () => {
     const layer = build();
     const x = tf.zeros([1, 8, DIM]);
     const count = (state?: State): number => {
