@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { MechanismCard } from '@seqloom/core';
 import { families } from './floors.ts';
+import { type GoldenErrors, recordedErrors } from './golden-errors.ts';
 import { type Manifest, mechanismFolders, packages, root } from './workspace.ts';
 
 /** A card and the package that it lives in. */
@@ -37,6 +38,12 @@ export function renderJson(cards: readonly CardOfPackage[]): string {
   return `${JSON.stringify(rows, null, 2)}\n`;
 }
 
+function errorsOf(errors: GoldenErrors | undefined): string {
+  if (!errors) return '';
+  const { forward, gradient } = errors;
+  return `${forward.toExponential(1)} / ${gradient?.toExponential(1) ?? 'none given'}`;
+}
+
 function paperLink({ title, year, id }: MechanismCard['paper']): string {
   const arxiv = /\d{4}\.\d{4,5}/.exec(id)?.[0];
   const doi = /10\.\d{4,}\/\S+/.exec(id)?.[0];
@@ -51,15 +58,18 @@ export function renderMarkdown(cards: readonly CardOfPackage[]): string {
     '',
     'Generated from the cards by `npm run docs:mechanisms`; do not edit. A form is one way to compute the same function. Evidence says what the',
     'numbers are checked against: `golden-original` vectors of the original code, `golden-rederived` vectors from a derivation of our own,',
-    '`properties-only` the laws alone.',
+    '`properties-only` the laws alone. Backends: `wasm` runs the kernels named beside it fused, in place, forward and backward, everything else',
+    'is composed of tfjs ops; the laws run on cpu and wasm always and on WebGPU where there is an adapter, SwiftShader in CI. Golden errors are',
+    'the worst relative ones over all vectors, forms and backends, outputs and states / gradients, as `npm run laws -- --record` found them.',
   ];
+  const errors = recordedErrors();
   for (const family of families) {
     const own = cards.filter((entry) => entry.package === family);
     if (own.length === 0) continue;
     lines.push('', `## @seqloom/${family}`, '');
     lines.push(
-      '| mechanism | paper | patterns | forms | kernels | decoding carries | train cost | evidence |',
-      '| --- | --- | --- | --- | --- | --- | --- | --- |',
+      '| mechanism | paper | patterns | forms | backends | decoding carries | train cost | evidence | golden errors |',
+      '| --- | --- | --- | --- | --- | --- | --- | --- | --- |',
     );
     for (const { card } of own) {
       const cells = [
@@ -67,10 +77,11 @@ export function renderMarkdown(cards: readonly CardOfPackage[]): string {
         paperLink(card.paper),
         card.patterns.join(', '),
         card.forms.join(', '),
-        card.kernels.map((kernel) => `\`${kernel}\``).join(', ') || 'none',
+        `cpu, wasm (${card.kernels.map((kernel) => `\`${kernel}\``).join(', ') || 'composed'}), webgpu`,
         card.decode,
         card.complexity.train,
         card.evidence,
+        errorsOf(errors.get(card.id)),
       ];
       lines.push(`| ${cells.map((cell) => cell.replaceAll('|', '\\|')).join(' | ')} |`);
     }

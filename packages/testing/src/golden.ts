@@ -1,5 +1,5 @@
 import { appendFileSync, readdirSync, readFileSync, statSync } from 'node:fs';
-import { basename, join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import * as tf from '@tensorflow/tfjs-core';
 import { readSafetensors } from '@seqloom/core';
@@ -183,7 +183,8 @@ async function gradientFaults(
 /**
  * Declares golden parity (law 3) as tests, one per case and backend, and prints the worst errors of each backend.
  *
- * With the environment variable SEQLOOM_GOLDEN_REPORT set to a file, the errors are also appended there, one JSON object per line.
+ * With the environment variable SEQLOOM_GOLDEN_REPORT set to a file, the errors are also appended there, one JSON object per line; the
+ * folder above the vectors' own is taken for the mechanism's name.
  */
 export function goldenSuite(subject: GoldenSubject): void {
   const folder = subject.folder instanceof URL ? fileURLToPath(subject.folder) : subject.folder;
@@ -200,7 +201,7 @@ export function goldenSuite(subject: GoldenSubject): void {
           holds(result.faults);
         });
       }
-      afterAll(() => report(title, backend, results));
+      afterAll(() => report(title, basename(dirname(folder.replace(/\/$/, ''))), backend, results));
     }, 'golden');
   });
 }
@@ -210,7 +211,7 @@ function smallest(folder: string, cases: readonly string[]): string {
   return cases.toSorted((a, b) => size(a) - size(b))[0]!;
 }
 
-function report(title: string, backend: string, results: readonly (GoldenResult & { name: string })[]): void {
+function report(title: string, mechanism: string, backend: string, results: readonly (GoldenResult & { name: string })[]): void {
   if (results.length === 0) return;
   const worst = (kind: 'forward' | 'gradient'): string => {
     const most = results.reduce((a, b) => (b[kind].error > a[kind].error ? b : a));
@@ -222,5 +223,5 @@ function report(title: string, backend: string, results: readonly (GoldenResult 
   const file = process.env.SEQLOOM_GOLDEN_REPORT;
   if (!file) return;
   for (const { name, forward, gradient } of results)
-    appendFileSync(file, `${JSON.stringify({ op: title, case: name, backend, forward, gradient })}\n`);
+    appendFileSync(file, `${JSON.stringify({ mechanism, op: title, case: name, backend, forward, gradient })}\n`);
 }
