@@ -1,5 +1,6 @@
 import {
   advance,
+  checkSetting,
   deriveSeed,
   layerEntries,
   Linear,
@@ -81,14 +82,22 @@ export abstract class DeltaLayer extends SequenceMixer {
   /** null where beta is one */
   readonly beta: Linear | null;
   readonly output: Linear;
-  readonly #sizes: DeltaLayerConfig;
+  protected readonly sizes: DeltaLayerConfig;
 
   protected constructor(mechanism: string, config: DeltaLayerConfig) {
     super();
     this.mechanism = mechanism;
-    this.#sizes = config;
+    this.sizes = config;
     this.dim = config.dim;
     const { dim, heads, headDim, valueHeads, valueDim, kernelSize, convolutionBias: bias, seed, activation = 'silu' } = config;
+    checkSetting(
+      mechanism,
+      'config.valueHeads',
+      valueHeads % heads === 0,
+      `a multiple of the ${heads} heads`,
+      valueHeads,
+      'Group value heads evenly over query and key heads.',
+    );
     const project = (name: string, out: number): Linear => new Linear({ in: dim, out, seed: deriveSeed(seed, name) });
     const convolve = (name: string, channels: number, act: 'silu' | 'none'): ShortConvolution | null =>
       kernelSize === 0 ? null : new ShortConvolution({ channels, kernelSize, bias, activation: act, seed: deriveSeed(seed, name) });
@@ -103,7 +112,7 @@ export abstract class DeltaLayer extends SequenceMixer {
   }
 
   stateShapes(batch: number): StateShapes {
-    const { headDim, valueHeads, valueDim } = this.#sizes;
+    const { headDim, valueHeads, valueDim } = this.sizes;
     const memory = [batch, valueHeads, headDim, valueDim];
     if (!this.queryConvolution || !this.keyConvolution || !this.valueConvolution) return { memory };
     return {
@@ -116,13 +125,13 @@ export abstract class DeltaLayer extends SequenceMixer {
 
   /** Recall, write and read of every memory. */
   override mixingFlops(): number {
-    const { headDim, valueHeads, valueDim } = this.#sizes;
+    const { headDim, valueHeads, valueDim } = this.sizes;
     return 6 * valueHeads * headDim * valueDim;
   }
 
   /** Queries, keys and values of the input, convolved, activated and split into heads. */
   protected heads({ x, state, lengths }: MixInput): ConvolvedHeads {
-    const { heads, valueHeads, activation = 'silu' } = this.#sizes;
+    const { heads, valueHeads, activation = 'silu' } = this.sizes;
     const side = (linear: Linear, convolution: ShortConvolution | null, window: tf.Tensor | undefined, act: 'silu' | 'none') => {
       const projected = linear.forward(x) as tf.Tensor3D;
       if (convolution) return convolution.forward(projected, { state: window!, lengths });
@@ -142,7 +151,7 @@ export abstract class DeltaLayer extends SequenceMixer {
 
   /** beta [B, T, Hv]: `sigmoid(x W)`, twice that with negative eigenvalues. */
   protected strength(x: tf.Tensor3D): tf.Tensor {
-    const { valueHeads, negativeEigenvalues } = this.#sizes;
+    const { valueHeads, negativeEigenvalues } = this.sizes;
     const beta = this.beta ? tf.sigmoid(this.beta.forward(x)) : tf.ones([x.shape[0], x.shape[1], valueHeads]);
     return negativeEigenvalues ? tf.mul(beta, 2) : beta;
   }
