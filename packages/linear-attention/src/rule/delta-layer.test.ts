@@ -5,6 +5,8 @@ import { expectCloseTo } from '@seqloom/testing';
 import * as tf from '@tensorflow/tfjs-core';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { DeltaNet } from '../delta-net/layer.ts';
+import { GatedDeltaNet } from '../gated-delta-net/layer.ts';
+import { KimiDeltaAttention } from '../kimi-delta-attention/layer.ts';
 import type { DeltaLayer } from './delta-layer.ts';
 import { unitLength } from './unit-length.ts';
 
@@ -29,6 +31,25 @@ const ORIGINALS: { name: string; folder: string; build: (seed: number) => DeltaL
     name: 'DeltaNetForCausalLM',
     folder: 'delta-net/fla_delta_net',
     build: (seed) => new DeltaNet({ dim: 32, heads: 2, epsilon: 1e-6, seed }),
+  },
+  {
+    name: 'GatedDeltaNetForCausalLM',
+    folder: 'gated-delta-net/fla_gated_deltanet',
+    build: (seed) => new GatedDeltaNet({ dim: 32, heads: 2, headDim: 8, epsilon: 1e-6, seed }),
+    roles: { decay: 'a_proj', logRate: 'A_log', stepBias: 'dt_bias' },
+  },
+  {
+    name: 'KDAForCausalLM',
+    folder: 'kimi-delta-attention/fla_kda',
+    build: (seed) => new KimiDeltaAttention({ dim: 32, heads: 2, headDim: 8, epsilon: 1e-6, seed }),
+    roles: {
+      decayDown: 'f_proj.0',
+      decayUp: 'f_proj.1',
+      gateDown: 'g_proj.0',
+      gateUp: 'g_proj.1',
+      logRate: 'A_log',
+      stepBias: 'dt_bias',
+    },
   },
 ];
 
