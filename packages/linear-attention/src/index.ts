@@ -5,6 +5,7 @@ export * from './gated-linear-attention/index.ts';
 export * from './hgrn/index.ts';
 export * from './jrt-prefix-linear-attention/index.ts';
 export * from './kimi-delta-attention/index.ts';
+export * from './lightning-attention/index.ts';
 export * from './linear-attention/index.ts';
-export type { RuleOptions, RuleResult, RuleState, RuleTensors } from './rule/run-rule.ts';
 export * from './retention/index.ts';
+export type { RuleOptions, RuleResult, RuleState, RuleTensors } from './rule/run-rule.ts';

@@ -1,7 +1,10 @@
 import { checkSetting } from '@seqloom/core';
+import { chunkForm } from './chunk.ts';
 import { runDecayed } from './decayed-call.ts';
 import type { DecayedOptions, DecayedResult } from './decayed-call.ts';
-import type { DecayedTensors } from './parallel.ts';
+import { parallelForm } from './parallel.ts';
+import type { DecayedCall, DecayedTensors } from './parallel.ts';
+import { recurrentForm } from './recurrent.ts';
 
 /** Tensors that `retention` reads, all float32: query and key [B, T, H, K], value [B, T, H, V]. */
 export type RetentionTensors = DecayedTensors;
@@ -39,11 +42,13 @@ export function retentionLogDecays(heads: number): number[] {
  */
 export function retention(tensors: RetentionTensors, options: RetentionOptions = {}): DecayedResult {
   const { logDecay: given, ...rest } = options;
-  return runDecayed(MECHANISM, tensors, rest, (heads, keyDim) => {
+  const settle = (heads: number, keyDim: number): Pick<DecayedCall, 'logDecay' | 'scale'> => {
     const logDecay = given ?? retentionLogDecays(heads);
     const right = logDecay.length === heads && logDecay.every((value) => Number.isFinite(value) && value <= 0);
     const wanted = `${heads} finite numbers of at most 0, one per head`;
     checkSetting(MECHANISM, 'logDecay', right, wanted, logDecay, 'Pass logarithms of decays in (0, 1].');
     return { logDecay, scale: rest.scale ?? keyDim ** -0.5 };
-  });
+  };
+  const forms = { parallel: parallelForm, chunk: chunkForm, recurrent: recurrentForm };
+  return runDecayed({ mechanism: MECHANISM, forms, noncausalForms: ['chunk', 'parallel'], settle }, tensors, rest);
 }
