@@ -2,6 +2,7 @@ export * from './based-taylor/index.ts';
 export * from './delta-net/index.ts';
 export * from './gated-delta-net/index.ts';
 export * from './gated-linear-attention/index.ts';
+export * from './gated-slot-attention/index.ts';
 export * from './hgrn/index.ts';
 export * from './jrt-prefix-linear-attention/index.ts';
 export * from './kimi-delta-attention/index.ts';

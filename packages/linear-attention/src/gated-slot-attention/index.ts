@@ -1,0 +1,11 @@
+export { boundedMemoryControl } from './bounded-memory-control.ts';
+export type { BoundedMemoryState, BoundedMemoryTensors } from './bounded-memory-control.ts';
+export { BoundedMemoryControl } from './bounded-memory-layer.ts';
+export type { BoundedMemoryControlConfig } from './bounded-memory-layer.ts';
+export { card as gatedSlotAttentionCard } from './card.ts';
+export { gatedSlotAttention } from './gated-slot-attention.ts';
+export type { GatedSlotOptions, GatedSlotResult, GatedSlotState, GatedSlotTensors } from './gated-slot-attention.ts';
+export { GatedSlotAttention } from './layer.ts';
+export type { GatedSlotAttentionConfig } from './layer.ts';
+export { naiveBoundedMemoryControl, naiveGatedSlotAttention } from './naive.ts';
+export type { NaiveBoundedMemoryInputs, NaiveSlotInputs, NaiveSlots } from './naive.ts';
