@@ -5,6 +5,8 @@ import type { HostArray } from '../measure/tfjs.ts';
 export interface JaxArray {
   readonly ref: JaxArray;
   reshape(shape: readonly number[]): JaxArray;
+  /** per axis: all, or from the first number to before the second */
+  slice(...axes: readonly (readonly [] | readonly [number, number])[]): JaxArray;
   data(): Promise<Float32Array>;
   dispose(): void;
 }
@@ -19,6 +21,17 @@ export interface JaxModule {
     array(values: Float32Array): JaxArray;
     matmul(a: JaxArray, b: JaxArray): JaxArray;
     swapaxes(a: JaxArray, one: number, other: number): JaxArray;
+    add(a: JaxArray, b: JaxArray): JaxArray;
+    subtract(a: JaxArray, b: JaxArray): JaxArray;
+    multiply(a: JaxArray, b: JaxArray): JaxArray;
+    minimum(a: JaxArray, b: number): JaxArray;
+    exp(a: JaxArray): JaxArray;
+    sum(a: JaxArray, axis: number): JaxArray;
+    cumsum(a: JaxArray, axis: number): JaxArray;
+    tril(a: JaxArray, k?: number): JaxArray;
+    concatenate(arrays: readonly JaxArray[], axis: number): JaxArray;
+    zeros(shape: readonly number[]): JaxArray;
+    ones(shape: readonly number[]): JaxArray;
   };
   readonly nn: {
     dotProductAttention(query: JaxArray, key: JaxArray, value: JaxArray, options: { readonly isCausal: boolean }): JaxArray;

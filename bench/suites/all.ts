@@ -7,7 +7,19 @@ import { matmul } from './matmul.ts';
 import { mechanisms } from './mechanisms.ts';
 import { scan } from './scan.ts';
 import { softmaxAttention } from './softmax-attention.ts';
+import { ssm } from './ssm.ts';
 import { trainStep } from './train-step.ts';
 
 /** Every suite, in the order in which `all` runs them. */
-export const suites: readonly Suite[] = [matmul, linearAttention, softmaxAttention, scan, conv, trainStep, decode, crossover, mechanisms];
+export const suites: readonly Suite[] = [
+  matmul,
+  linearAttention,
+  softmaxAttention,
+  scan,
+  ssm,
+  conv,
+  trainStep,
+  decode,
+  crossover,
+  mechanisms,
+];

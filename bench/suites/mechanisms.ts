@@ -7,7 +7,7 @@ import type { Candidate, Case, Outputs, Prepared } from '../measure/candidate.ts
 import { uniform } from '../measure/inputs.ts';
 import { relativeError } from '../measure/parity.ts';
 import { bytesText, crossing, digits } from '../measure/statistics.ts';
-import type { Bench, CaseResult, Suite } from '../measure/suite.ts';
+import type { Bench, CaseResult, Row, Suite } from '../measure/suite.ts';
 import { FUSED_BACKEND, PLAIN_BACKEND, tfCandidate, useBackend } from '../measure/tfjs.ts';
 import type { HostArray } from '../measure/tfjs.ts';
 
@@ -107,10 +107,10 @@ function notes(results: readonly CaseResult[]): string[] {
   const found: string[] = [];
   for (const series of new Set(results.map((result) => result.series))) {
     const members = results.filter((result) => result.series === series).toSorted((a, b) => a.x! - b.x!);
-    const curve = (id: string) =>
-      new Map(members.flatMap(({ x, rows }) => rows.filter(({ candidate }) => candidate === id).map((row) => [x!, row] as const)));
+    const curve = (id: string): Map<number, Row> =>
+      new Map(members.flatMap(({ x, rows }) => rows.filter(({ candidate }) => candidate === id).map((row): [number, Row] => [x!, row])));
     const soft = curve(BASELINE);
-    for (const id of new Set(members.flatMap(({ rows }) => rows.map(({ candidate }) => candidate)))) {
+    for (const id of new Set<string>(members.flatMap(({ rows }) => rows.map(({ candidate }) => candidate)))) {
       if (id === BASELINE) continue;
       const own = curve(id);
       const xs = [...own.keys()].filter((x) => soft.has(x));

@@ -1,21 +1,23 @@
 import * as tf from '@tensorflow/tfjs-core';
-import { complexLinearScan, linearScan, selectiveScan } from '@seqloom/core';
-import type { ComplexLinearScanInputs, LinearScanInputs, SelectiveScanInputs } from '@seqloom/core';
-import { naiveComplexLinearScan, naiveLinearScan, naiveSelectiveScan, weightedSum64 } from '../../packages/testing/src/oracle/index.ts';
+import { complexLinearScan, linearScan } from '@seqloom/core';
+import type { ComplexLinearScanInputs, LinearScanInputs } from '@seqloom/core';
+import { naiveComplexLinearScan, naiveLinearScan, weightedSum64 } from '../../packages/testing/src/oracle/index.ts';
 import type { Array64 } from '../../packages/testing/src/oracle/index.ts';
 import type { Candidate, Case, Outputs } from '../measure/candidate.ts';
 import { COMPOSED, OURS } from '../measure/candidate.ts';
 import { bytesOf, directionCheck, doubles, uniform } from '../measure/inputs.ts';
 import { equals } from '../measure/parity.ts';
-import type { Suite } from '../measure/suite.ts';
+import type { Jax } from '../peers/jax.ts';
+import type { SkippedPeer } from '../peers/load.ts';
+import type { Bench, CaseResult, Floor, Suite } from '../measure/suite.ts';
 import { floor, rowOf } from '../measure/suite.ts';
 import { gradientCall, ourCandidates, tensorsOf } from '../measure/tfjs.ts';
 import type { HostArray } from '../measure/tfjs.ts';
 
 type Arrays = Record<string, HostArray>;
 
-/** One of the scan contracts, with all that a case needs to know of it. */
-interface Scan {
+/** A scan over time, with all that a case needs to know of it. */
+export interface Scan {
   readonly title: string;
   /** operations per step and channel */
   readonly flops: number;
@@ -24,13 +26,16 @@ interface Scan {
   oracle(inputs: Record<string, Array64>): Record<string, Array64>;
   /** the same in a plain loop over typed arrays */
   loop(inputs: Arrays): Outputs;
+  /** arrays of [T, channels] that go in and out */
+  readonly rows: number;
+  /** the best that jax-js can express, up to the length that fits its memory */
+  readonly jax?: { readonly longest: number; readonly reason: string; candidate(jax: Jax, inputs: Arrays): Candidate };
 }
-
-const STATES = 16;
 
 const linear: Scan = {
   title: 'LinearScan',
   flops: 2,
+  rows: 3,
   inputs: (length, channels) => ({ decay: uniform([1, length, channels], 1, 0.5, 1), input: uniform([1, length, channels], 2) }),
   run: (inputs) => linearScan(inputs as LinearScanInputs),
   oracle: (inputs) => naiveLinearScan(inputs as Parameters<typeof naiveLinearScan>[0]),
@@ -48,6 +53,7 @@ const linear: Scan = {
 const complex: Scan = {
   title: 'ComplexLinearScan',
   flops: 8,
+  rows: 6,
   inputs: (length, channels) => ({
     decayReal: uniform([1, length, channels], 1, -0.7, 0.7),
     decayImaginary: uniform([1, length, channels], 2, -0.7, 0.7),
@@ -72,63 +78,24 @@ const complex: Scan = {
   },
 };
 
-const selective: Scan = {
-  title: `SelectiveScan, N = ${STATES}`,
-  // exp counted as one
-  flops: 7 * STATES,
-  inputs: (length, channels) => ({
-    input: uniform([1, length, channels], 1),
-    delta: uniform([1, length, channels], 2, 0.01, 0.2),
-    transition: uniform([channels, STATES], 3, -4, -0.1),
-    inputMatrix: uniform([1, length, STATES], 4),
-    outputMatrix: uniform([1, length, STATES], 5),
-    skip: uniform([channels], 6),
-  }),
-  run: (inputs) => selectiveScan(inputs as unknown as SelectiveScanInputs),
-  oracle: (inputs) => naiveSelectiveScan(inputs as unknown as Parameters<typeof naiveSelectiveScan>[0]),
-  loop(inputs) {
-    const data = (name: string): Float32Array => inputs[name]!.data;
-    const [u, delta, a, b, c, d] = ['input', 'delta', 'transition', 'inputMatrix', 'outputMatrix', 'skip'].map(data) as [
-      Float32Array,
-      Float32Array,
-      Float32Array,
-      Float32Array,
-      Float32Array,
-      Float32Array,
-    ];
-    const [, length, channels] = inputs['input']!.shape as [number, number, number];
-    const state = new Float32Array(channels * STATES);
-    const output = new Float32Array(u.length);
-    for (let t = 0; t < length; t++) {
-      for (let channel = 0; channel < channels; channel++) {
-        const place = t * channels + channel;
-        let sum = d[channel]! * u[place]!;
-        const write = delta[place]! * u[place]!;
-        for (let n = 0; n < STATES; n++) {
-          const lane = channel * STATES + n;
-          const hidden = Math.exp(delta[place]! * a[lane]!) * state[lane]! + write * b[t * STATES + n]!;
-          state[lane] = hidden;
-          sum += c[t * STATES + n]! * hidden;
-        }
-        output[place] = sum;
-      }
-    }
-    return { output, state };
-  },
-};
-
 function inDoubles(arrays: Arrays): Record<string, Array64> {
   return Object.fromEntries(Object.entries(arrays).map(([name, array]) => [name, doubles(array)]));
 }
 
-const nameOf = (scan: Scan, direction: string, length: number): string => `${scan.title}, ${direction}, T = ${length}`;
+export const scanName = (scan: Scan, direction: string, length: number): string => `${scan.title}, ${direction}, T = ${length}`;
 
-function caseOf(scan: Scan, direction: 'forward' | 'forward + backward', length: number, channels: number): Case {
+/** A case of one scan, one direction and one length. */
+export function scanCase(
+  scan: Scan,
+  direction: 'forward' | 'forward + backward',
+  length: number,
+  channels: number,
+  { peers }: Bench,
+): Case {
   const forwardOnly = direction === 'forward';
-  const row = { shape: [length, channels] };
-  const traffic = scan === selective ? [row, row, row] : scan === complex ? Array.from({ length: 6 }, () => row) : [row, row, row];
+  const traffic = Array.from({ length: scan.rows }, () => ({ shape: [length, channels] }));
   return {
-    name: nameOf(scan, direction, length),
+    name: scanName(scan, direction, length),
     series: `${scan.title}, ${direction}`,
     x: length,
     work: {
@@ -140,7 +107,7 @@ function caseOf(scan: Scan, direction: 'forward' | 'forward + backward', length:
       const inputs = scan.inputs(length, channels);
       const tensors = tensorsOf(inputs);
       const kept = length <= (forwardOnly ? 4096 : 1024) ? 2 : 1;
-      const skipped = kept === 2 ? [] : [{ name: COMPOSED, reason: 'takes minutes at this length' }];
+      const skipped: SkippedPeer[] = kept === 2 ? [] : [{ name: COMPOSED, reason: 'takes minutes at this length' }];
       if (forwardOnly) {
         const wanted = scan.oracle(inDoubles(inputs));
         const loop: Candidate = {
@@ -149,8 +116,13 @@ function caseOf(scan: Scan, direction: 'forward' | 'forward + backward', length:
           run: () => void scan.loop(inputs),
           outputs: () => scan.loop(inputs),
         };
+        const candidates = [...ourCandidates(() => scan.run(tensors)).slice(0, kept), loop];
+        if (peers.jax && scan.jax) {
+          if (length <= scan.jax.longest) candidates.push(scan.jax.candidate(peers.jax, inputs));
+          else skipped.push({ name: 'jax-js', reason: scan.jax.reason });
+        }
         return {
-          candidates: [...ourCandidates(() => scan.run(tensors)).slice(0, kept), loop],
+          candidates,
           skipped,
           checks: Object.entries(wanted).map(([name, { data }]) => equals(name, data)),
           dispose: () => tf.dispose(tensors),
@@ -158,7 +130,9 @@ function caseOf(scan: Scan, direction: 'forward' | 'forward + backward', length:
       }
       // the state output is left out of the loss: its last row is in the hidden states already
       const main = Object.entries(scan.oracle(inDoubles(scan.inputs(1, channels)))).filter(([name]) => !name.startsWith('state'));
-      const cotangents = Object.fromEntries(main.map(([name], index) => [name, uniform([1, length, channels], 40 + index)]));
+      const cotangents = Object.fromEntries(
+        main.map(([name, { shape }], index) => [name, uniform([1, length, ...shape.slice(2)], 40 + index)]),
+      );
       const weights = tensorsOf(cotangents);
       const weights64 = inDoubles(cotangents);
       return {
@@ -172,31 +146,37 @@ function caseOf(scan: Scan, direction: 'forward' | 'forward + backward', length:
   };
 }
 
-const scans = [linear, complex, selective];
+const scans = [linear, complex];
 
 /** The scans over time. */
 export const scan: Suite = {
   name: 'scan',
   title: 'Scans',
   about:
-    'The `LinearScan`, `ComplexLinearScan` and `SelectiveScan` contracts, B = 1, C = 256. No peer library has such an operator; the peer is a plain loop over typed arrays, which V8 compiles well.',
+    'The `LinearScan` and `ComplexLinearScan` contracts, B = 1, C = 256. No peer library has such an operator; the peer is a plain loop over typed arrays, which V8 compiles well.',
   peers: [],
-  cases: ({ quick }) =>
+  cases: (bench) =>
     scans.flatMap((each) =>
-      quick
-        ? [caseOf(each, 'forward', 33, 8), caseOf(each, 'forward', 70, 8), caseOf(each, 'forward + backward', 33, 8)]
+      bench.quick
+        ? [
+            scanCase(each, 'forward', 33, 8, bench),
+            scanCase(each, 'forward', 70, 8, bench),
+            scanCase(each, 'forward + backward', 33, 8, bench),
+          ]
         : [
-            ...[256, 1024, 4096, 16_384].map((length) => caseOf(each, 'forward', length, 256)),
-            ...[1024, 4096].map((length) => caseOf(each, 'forward + backward', length, 256)),
+            ...[256, 1024, 4096, 16_384].map((length) => scanCase(each, 'forward', length, 256, bench)),
+            ...[1024, 4096].map((length) => scanCase(each, 'forward + backward', length, 256, bench)),
           ],
     ),
-  floors: (results) =>
-    scans.flatMap((each) => {
-      const forward = rowOf(results, nameOf(each, 'forward', 4096), OURS);
-      const both = rowOf(results, nameOf(each, 'forward + backward', 4096), OURS);
-      return [
-        floor(`${each.title}, forward + backward over forward, T = 4096`, 'at most', 4, forward && both && both.ms / forward.ms),
-        floor(`${each.title}, T = 4096, against composed`, 'at least', 1, rowOf(results, nameOf(each, 'forward', 4096), COMPOSED)?.ratio),
-      ];
-    }),
+  floors: (results) => scans.flatMap((each) => scanFloors(each, results)),
 };
+
+/** Floors of one scan: what a gradient may cost, and what fusing must bring. */
+export function scanFloors(each: Scan, results: readonly CaseResult[]): Floor[] {
+  const forward = rowOf(results, scanName(each, 'forward', 4096), OURS);
+  const both = rowOf(results, scanName(each, 'forward + backward', 4096), OURS);
+  return [
+    floor(`${each.title}, forward + backward over forward, T = 4096`, 'at most', 4, forward && both && both.ms / forward.ms),
+    floor(`${each.title}, T = 4096, against composed`, 'at least', 1, rowOf(results, scanName(each, 'forward', 4096), COMPOSED)?.ratio),
+  ];
+}
