@@ -1,7 +1,22 @@
 import { MultiHeadAttention, SlidingWindowAttention } from '@seqloom/attention';
 import { GatedConvolution, Mlp } from '@seqloom/core';
-import type { ChannelMixer, GatedConvolutionConfig, MlpConfig, SequenceMixer } from '@seqloom/core';
-import { BasedTaylor, LinearAttention } from '@seqloom/linear-attention';
+import type { ChannelMixer, SequenceMixer } from '@seqloom/core';
+import {
+  BasedTaylor,
+  BoundedMemoryControl,
+  DeltaNet,
+  GatedDeltaNet,
+  GatedLinearAttention,
+  GatedSlotAttention,
+  Hgrn,
+  KimiDeltaAttention,
+  LightningAttention,
+  LinearAttention,
+  PrefixLinearAttention,
+  Retention,
+} from '@seqloom/linear-attention';
+import { MobaAttention, NeighborhoodAttention } from '@seqloom/sparse-attention';
+import { Mamba, Mamba2, ShortCausalConv1d } from '@seqloom/ssm';
 
 /** A component's config as it stands in a definition, with `dim` and `seed` filled in and `type` left out. */
 export type ComponentConfig = Readonly<Record<string, unknown>> & { readonly dim: number; readonly seed: number };
@@ -12,17 +27,37 @@ export interface Components {
   readonly channels: Readonly<Record<string, (config: ComponentConfig) => ChannelMixer>>;
 }
 
+/** Makes a component from a definition; its constructor validates the config. */
+const from =
+  <Config, Made>(Component: new (config: Config) => Made) =>
+  (config: ComponentConfig): Made =>
+    new Component(config as unknown as Config);
+
 /** Every component that the families of this release have; pass your own record to bundle only what you use. */
 export const defaultComponents: Components = {
   mixers: {
-    'mha-mqa-gqa': (config) => new MultiHeadAttention(config as unknown as ConstructorParameters<typeof MultiHeadAttention>[0]),
-    'sliding-window-attention': (config) =>
-      new SlidingWindowAttention(config as unknown as ConstructorParameters<typeof SlidingWindowAttention>[0]),
-    'linear-attention': (config) => new LinearAttention(config as unknown as ConstructorParameters<typeof LinearAttention>[0]),
-    'based-taylor': (config) => new BasedTaylor(config as unknown as ConstructorParameters<typeof BasedTaylor>[0]),
-    'gated-convolution': (config) => new GatedConvolution(config as GatedConvolutionConfig),
+    'mha-mqa-gqa': from(MultiHeadAttention),
+    'sliding-window-attention': from(SlidingWindowAttention),
+    'gated-convolution': from(GatedConvolution),
+    'linear-attention': from(LinearAttention),
+    'based-taylor': from(BasedTaylor),
+    retention: from(Retention),
+    'lightning-attention': from(LightningAttention),
+    'gated-linear-attention': from(GatedLinearAttention),
+    'delta-net': from(DeltaNet),
+    'gated-delta-net': from(GatedDeltaNet),
+    'kimi-delta-attention': from(KimiDeltaAttention),
+    hgrn: from(Hgrn),
+    'gated-slot-attention': from(GatedSlotAttention),
+    'bounded-memory-control': from(BoundedMemoryControl),
+    'jrt-prefix-linear-attention': from(PrefixLinearAttention),
+    'mamba-s6': from(Mamba),
+    'mamba2-ssd': from(Mamba2),
+    'short-causal-conv1d': from(ShortCausalConv1d),
+    moba: from(MobaAttention),
+    'neighborhood-attention': from(NeighborhoodAttention),
   },
   channels: {
-    mlp: (config) => new Mlp(config as MlpConfig),
+    mlp: from(Mlp),
   },
 };
