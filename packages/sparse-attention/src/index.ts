@@ -1,2 +1,3 @@
 export * from './moba/index.ts';
 export * from './neighborhood-attention/index.ts';
+export * from './native-sparse-attention/index.ts';

@@ -21,11 +21,11 @@ export function groupedScores(query: tf.Tensor, key: tf.Tensor): tf.Tensor4D {
   });
 }
 
-/** Blocks that a query may, must or must not choose; all are 1 or 0 and broadcast to the scores [..., N]. */
+/** Blocks that a query may, must or must not choose; all broadcast to the scores [..., N]. */
 export interface Choice {
-  /** blocks that may be chosen */
+  /** 1 for blocks that may be chosen, else 0 */
   readonly visible: tf.Tensor;
-  /** blocks that are chosen before all others, whatever their score; default none */
+  /** above 0 for visible blocks that are chosen before all others, the largest numbers (at most 9) first; default none */
   readonly forced?: tf.Tensor;
   /** most blocks to choose */
   readonly count: number;
@@ -40,7 +40,7 @@ export interface Choice {
  */
 export function selectBlocks(scores: tf.Tensor, { visible, forced, count }: Choice): tf.Tensor {
   return tidy(() => {
-    const hidden = tf.mul(tf.sub(visible, 1), 2 * FAR);
+    const hidden = tf.mul(tf.sub(visible, 1), 10 * FAR);
     const ranked = tf.add(scores, forced ? tf.add(tf.mul(forced, FAR), hidden) : hidden);
     const { values, indices } = topKKernel.run({ input: ranked }, { k: Math.min(count, scores.shape.at(-1)!) });
     const kept = tf.cast(tf.greater(values, -FAR / 2), 'int32');
