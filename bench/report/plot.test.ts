@@ -8,6 +8,16 @@ describe('plots', () => {
     expect(logTicks(1, 1e4, 10)).toEqual([1, 10, 100, 1000, 10000]);
   });
 
+  it('draws a range that is given on a linear axis, ticks at its fifths', () => {
+    const points = [4, 8, 16].map((x, i) => ({ x, y: i / 2 }));
+    const svg = drawPanels('', [{ title: 'shares', xLabel: 'x', yLabel: 'y', yRange: [0, 1], lines: [{ label: 'a', points }] }]);
+    const heights = [...svg.matchAll(/<circle cx="[\d.]+" cy="([\d.]+)"/g)].map(([, y]) => Number(y));
+    expect(heights).toHaveLength(3);
+    expect(heights[0]! - heights[1]!).toBeCloseTo(heights[1]! - heights[2]!, 6);
+    for (const tick of ['0', '0.2', '0.4', '0.6', '0.8', '1']) expect(svg).toContain(`>${tick}</text>`);
+    expect(svg).not.toContain('NaN');
+  });
+
   it('draws a curve per candidate, in one colour over all panels, with its texts escaped', () => {
     const line = (label: string, y: number) => ({
       label,

@@ -12,6 +12,8 @@ export interface CurvePanel {
   readonly title: string;
   readonly xLabel: string;
   readonly yLabel: string;
+  /** makes the y axis linear, from the first number to the second */
+  readonly yRange?: readonly [low: number, high: number];
   readonly lines: readonly Line[];
 }
 
@@ -89,13 +91,14 @@ function curvePanel(panel: CurvePanel, style: (label: string) => Style): { body:
   const ys = points.flatMap(({ y, low, high }) => [y, low ?? y, high ?? y]);
   const [x0, x1] = [Math.min(...xs), Math.max(...xs)];
   // a little air above and below
-  const [y0, y1] = [Math.min(...ys) / 1.3, Math.max(...ys) * 1.3];
+  const [y0, y1] = panel.yRange ?? [Math.min(...ys) / 1.3, Math.max(...ys) * 1.3];
   const place = (value: number, low: number, high: number): number => (high === low ? 0.5 : Math.log(value / low) / Math.log(high / low));
   const toX = (value: number): number => LEFT + place(value, x0, x1) * (WIDTH - LEFT - RIGHT);
-  const toY = (value: number): number => TOP + (1 - place(value, y0, y1)) * PLOT_HEIGHT;
+  const share = (value: number): number => (panel.yRange ? (value - y0) / (y1 - y0) : place(value, y0, y1));
+  const toY = (value: number): number => TOP + (1 - share(value)) * PLOT_HEIGHT;
   const bottom = TOP + PLOT_HEIGHT;
   const parts = [text(LEFT, 20, panel.title, 'font-weight="600" font-size="14"')];
-  for (const tick of logTicks(y0, y1, 10)) {
+  for (const tick of panel.yRange ? [0, 1, 2, 3, 4, 5].map((fifth) => y0 + (fifth * (y1 - y0)) / 5) : logTicks(y0, y1, 10)) {
     parts.push(`<line x1="${LEFT}" x2="${WIDTH - RIGHT}" y1="${at(toY(tick))}" y2="${at(toY(tick))}" stroke="#ddd"/>`);
     parts.push(text(LEFT - 6, toY(tick) + 4, digits(tick), 'text-anchor="end"'));
   }

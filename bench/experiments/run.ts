@@ -1,0 +1,11 @@
+import { recall } from './recall/recall.ts';
+
+const experiments: Readonly<Record<string, (words: readonly string[]) => Promise<number>>> = { recall };
+
+const [name = '', ...words] = process.argv.slice(2);
+const experiment = Object.hasOwn(experiments, name) ? experiments[name] : undefined;
+if (experiment) process.exitCode = await experiment(words);
+else {
+  process.stderr.write(`npm run experiment -- <name> [options]\n\nexperiments: ${Object.keys(experiments).join(', ')}\n`);
+  process.exitCode = 2;
+}
