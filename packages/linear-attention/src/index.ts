@@ -1,3 +1,4 @@
+export * from './aaren/index.ts';
 export * from './based-taylor/index.ts';
 export * from './delta-net/index.ts';
 export * from './gated-delta-net/index.ts';
