@@ -2,3 +2,4 @@ export * from './mamba-s6/index.ts';
 export * from './mamba2-ssd/index.ts';
 export * from './short-causal-conv1d/index.ts';
 export * from './parallel-scan/index.ts';
+export * from './rglru-griffin/index.ts';
