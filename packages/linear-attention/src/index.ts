@@ -5,6 +5,7 @@ export * from './gated-delta-net/index.ts';
 export * from './gated-linear-attention/index.ts';
 export * from './gated-slot-attention/index.ts';
 export * from './hgrn/index.ts';
+export * from './hgrn2/index.ts';
 export * from './jrt-prefix-linear-attention/index.ts';
 export * from './kimi-delta-attention/index.ts';
 export * from './lightning-attention/index.ts';
