@@ -1,3 +1,4 @@
 export * from './moba/index.ts';
-export * from './neighborhood-attention/index.ts';
 export * from './native-sparse-attention/index.ts';
+export * from './neighborhood-attention/index.ts';
+export * from './routing-transformer/index.ts';

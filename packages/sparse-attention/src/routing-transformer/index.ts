@@ -1,0 +1,11 @@
+export { card as routingTransformerCard } from './card.ts';
+export { commitmentLoss, fittedCentroids, movedCentroids } from './clusters.ts';
+export type { RoutedPoints } from './clusters.ts';
+export { memberCacheShapes, recentRouting } from './decode.ts';
+export type { MemberCacheShape, RecentRoutingInputs, RecentRoutingSettings } from './decode.ts';
+export { RoutingAttention } from './layer.ts';
+export type { RoutingAttentionConfig } from './layer.ts';
+export { naiveMovedCentroids, naiveRecentRouting, naiveRoutingAttention } from './naive.ts';
+export type { NaiveRoutingInputs, NaiveRoutingSettings } from './naive.ts';
+export { routingAttention } from './routing-transformer.ts';
+export type { RoutingInputs, RoutingOptions } from './routing-transformer.ts';
