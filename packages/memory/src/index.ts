@@ -1,2 +1,4 @@
+export type { Affine } from './dense.ts';
 export * from './recurrent-memory-transformer/index.ts';
 export * from './transformer-xl-recurrence/index.ts';
+export * from './lm2/index.ts';

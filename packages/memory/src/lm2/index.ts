@@ -1,0 +1,11 @@
+export { card as lm2Card } from './card.ts';
+export { firstSlots } from './first-slots.ts';
+export { Lm2 } from './layer.ts';
+export type { Lm2Config } from './layer.ts';
+export { lm2Memory } from './lm2.ts';
+export type { Lm2Parameters, Lm2Settings } from './lm2.ts';
+export { naiveLm2Memory } from './naive.ts';
+export type { NaiveAffine, NaiveLm2Parameters } from './naive.ts';
+export type { Lm2ReadParameters, Lm2UpdateParameters, Lm2WriteParameters } from './parameters.ts';
+export { publishedLm2Memory } from './published.ts';
+export type { PublishedLm2Parameters } from './published.ts';
