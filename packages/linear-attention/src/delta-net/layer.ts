@@ -9,6 +9,7 @@ import { deltaRule } from './delta-net.ts';
 
 const Schema = v.strictObject({
   ...deltaEntries,
+  /** query, key and value heads, each with a memory of its own */
   heads: positiveInteger,
   /** channels of a query or key head; default: dim / heads */
   headDim: v.optional(positiveInteger),

@@ -155,11 +155,11 @@ function subjectOf(name: string, group: number, lengths?: readonly number[]): Op
     ),
     hard: [
       {
-        title: 'log decays of 0, -1e-7, -30 and -100, beta of 0, 1 and 2',
+        title: 'log decays from 0 to -100 and minus infinity, beta of 0, 1 and 2',
         inputs: () => {
           const arrays = inputsOf(40, 3, group);
-          const decays = [0, -1e-7, 0, -30, -1e-7, -100, 0].map(Math.fround);
-          arrays.logDecay!.data.forEach((_, at) => (arrays.logDecay!.data[at] = decays[at % 7]!));
+          const decays = [0, -1e-7, 0, -30, -1e-7, -100, 0, -1e-3, -Infinity, 0, 0].map(Math.fround);
+          arrays.logDecay!.data.forEach((_, at) => (arrays.logDecay!.data[at] = decays[at % 11]!));
           arrays.beta!.data.forEach((_, at) => (arrays.beta!.data[at] = at % 3));
           return arrays;
         },

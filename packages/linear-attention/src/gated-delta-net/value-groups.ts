@@ -11,7 +11,7 @@ export interface GatedDeltaTensors {
   readonly key: tf.Tensor;
   /** [B, T, Hv, V], Hv a multiple of H; value head h uses query and key head floor(h * H / Hv) */
   readonly value: tf.Tensor;
-  /** natural log of the decay, at most 0 */
+  /** natural log of the decay, at most 0; minus infinity forgets everything */
   readonly logDecay: tf.Tensor;
   /** [B, T, Hv], from 0 to 2: the share of the old value at the key that the new one replaces; above 2 the memory diverges */
   readonly beta: tf.Tensor;

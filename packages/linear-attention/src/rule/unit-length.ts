@@ -13,6 +13,6 @@ export function unitLength<T extends tf.Tensor>(x: T): T {
   return tf.tidy(() => {
     const width = x.shape.at(-1)!;
     // the mean in the place of the sum takes a factor of D out of the epsilon and of sqrt(D) out of the result
-    return rmsNorm({ input: x, weight: tf.fill([width], width ** -0.5) }, { epsilon: EPSILON / width }) as T;
+    return tf.mul(rmsNorm({ input: x }, { epsilon: EPSILON / width }), width ** -0.5);
   });
 }
