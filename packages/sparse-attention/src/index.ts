@@ -1,3 +1,4 @@
+export * from './landmark-attention/index.ts';
 export * from './moba/index.ts';
 export * from './native-sparse-attention/index.ts';
 export * from './neighborhood-attention/index.ts';

@@ -1,6 +1,7 @@
 import * as tf from '@tensorflow/tfjs-core';
 import { alignedPositions } from '@seqloom/attention';
 import { gatherRowsKernel, softmaxAttention, tidy } from '@seqloom/core';
+import type { PartialAttention } from '@seqloom/core';
 import type { Heads } from './list-attention.ts';
 
 // elements of gathered keys and values that may live at once
@@ -34,13 +35,14 @@ export function cachePlaces(position: tf.Tensor, cached: number, fresh: number):
  * @param blocks int32 [B, R, T, K], -1 for none
  * @param places where tokens stand
  * @param block tokens per block
- * @returns float32 [B, T, R, K block], -1 where there is no such token or it comes after the query
+ * @param take how many tokens of each block to list, its first ones; default all
+ * @returns float32 [B, T, R, K take], -1 where there is no such token or it comes after the query
  */
-export function tokensOfBlocks(blocks: tf.Tensor, { origin, positions }: CachePlaces, block: number): tf.Tensor4D {
+export function tokensOfBlocks(blocks: tf.Tensor, { origin, positions }: CachePlaces, block: number, take = block): tf.Tensor4D {
   return tidy(() => {
     const [batch, lists, length, many] = blocks.shape as [number, number, number, number];
     const chosen = tf.reshape(tf.cast(tf.transpose(blocks, [0, 2, 1, 3]), 'float32'), [batch, length, lists, many, 1]);
-    const token = tf.reshape(tf.add(tf.mul(chosen, block), tf.range(0, block, 1, 'float32')), [batch, length, lists, many * block]);
+    const token = tf.reshape(tf.add(tf.mul(chosen, block), tf.range(0, take, 1, 'float32')), [batch, length, lists, many * take]);
     const own = tf.reshape(positions, [batch, length, 1, 1]);
     // whole numbers: clip(x + 1, 0, 1) says x >= 0
     const seen = tf.mul(tf.clipByValue(tf.add(tf.sub(own, token), 1), 0, 1), tf.clipByValue(tf.add(token, 1), 0, 1));
@@ -55,9 +57,9 @@ export function tokensOfBlocks(blocks: tf.Tensor, { origin, positions }: CachePl
  * @param heads query [B, T, H, D], key [B, N, G, D], value [B, N, G, Dv]
  * @param columns float32 [B, T, R, n], -1 for none, with R = G (one list per key head) or R = H (one per query head)
  * @param scale factor on the scores
- * @returns output [B, T, H, Dv], 0 where a list is empty
+ * @returns output [B, T, H, Dv] and logSumExp [B, T, H]; 0 and -Infinity where a list is empty
  */
-export function gatheredAttention({ query, key, value }: Heads, columns: tf.Tensor4D, scale: number): tf.Tensor4D {
+export function gatheredAttention({ query, key, value }: Heads, columns: tf.Tensor4D, scale: number): PartialAttention {
   const [batch, length, heads, headDim] = query.shape as [number, number, number, number];
   const [, keys, groups, valueDim] = value.shape as [number, number, number, number];
   const [, , lists, many] = columns.shape;
@@ -71,7 +73,7 @@ export function gatheredAttention({ query, key, value }: Heads, columns: tf.Tens
     const first = tf.tensor(head, [batch, 1, lists, 1]);
     const table = (x: tf.Tensor): tf.Tensor => tf.reshape(x, [batch * keys * groups, x.shape[3]!]);
     const [keyTable, valueTable] = [table(key), table(value)];
-    const pieces: tf.Tensor[] = [];
+    const pieces: PartialAttention[] = [];
     for (let from = 0; from < length; from += together) {
       const count = Math.min(together, length - from);
       const rows = batch * count * lists;
@@ -82,7 +84,7 @@ export function gatheredAttention({ query, key, value }: Heads, columns: tf.Tens
       const indices = tf.cast(tf.reshape(row, [rows * many]), 'int32');
       const gather = (rowsOf: tf.Tensor, width: number): tf.Tensor =>
         tf.reshape(gatherRowsKernel.run({ table: rowsOf, indices }, {}).rows, [rows, many, 1, width]);
-      const { output } = softmaxAttention(
+      const { output, logSumExp } = softmaxAttention(
         {
           query: tf.reshape(asked, [rows, 1, heads / lists, headDim]),
           key: gather(keyTable, headDim),
@@ -91,8 +93,17 @@ export function gatheredAttention({ query, key, value }: Heads, columns: tf.Tens
         },
         { aligned: true, scale },
       );
-      pieces.push(tf.reshape(output, [batch, count, heads, valueDim]));
+      pieces.push({
+        output: tf.reshape(output, [batch, count, heads, valueDim]),
+        logSumExp: tf.reshape(logSumExp, [batch, count, heads]),
+      });
     }
-    return (pieces.length === 1 ? pieces[0]! : tf.concat(pieces, 1)) as tf.Tensor4D;
+    if (pieces.length === 1) return pieces[0]!;
+    const join = (part: keyof PartialAttention): tf.Tensor =>
+      tf.concat(
+        pieces.map((piece) => piece[part]),
+        1,
+      );
+    return { output: join('output'), logSumExp: join('logSumExp') };
   });
 }

@@ -58,27 +58,38 @@ export function listAttention(
  * Causal attention inside each block of a sequence that starts with a block, on the `SoftmaxAttention` kernel.
  *
  * @param heads query, key, value of the same T tokens
- * @param settings `block` tokens, and `scale`
+ * @param settings `block` tokens, `scale`, and `hideLast`: nobody reads the last token of a block, itself included
  * @returns output [B, T, H, Dv] and logSumExp [B, T, H]
  */
-export function insideBlocks(heads: Heads, settings: { readonly block: number; readonly scale: number }): PartialAttention {
-  const { block, scale } = settings;
+export function insideBlocks(
+  heads: Heads,
+  settings: { readonly block: number; readonly scale: number; readonly hideLast?: boolean },
+): PartialAttention {
+  const { block, scale, hideLast = false } = settings;
   const [batch, length] = heads.query.shape as [number, number];
-  if (length <= block) return softmaxAttention(heads, { causal: true, aligned: true, scale });
+  const whole = { causal: true, aligned: true, scale };
+  if (length < block || (length === block && !hideLast)) return softmaxAttention(heads, whole);
   return tidy(() => {
     const count = Math.ceil(length / block);
+    const last = tf.fill([batch * count, 1], -1);
+    const first = tf.add(tf.zeros([batch * count, 1]), tf.range(0, block - 1, 1, 'float32'));
     // filling stands behind the last token, where causality hides it
     const apart = (x: tf.Tensor): tf.Tensor => tf.reshape(fillTime(x, count * block), [batch * count, block, x.shape[2]!, x.shape[3]!]);
     const { output, logSumExp } = softmaxAttention(
-      { query: apart(heads.query), key: apart(heads.key), value: apart(heads.value) },
-      { causal: true, aligned: true, scale },
+      {
+        query: apart(heads.query),
+        key: apart(heads.key),
+        value: apart(heads.value),
+        ...(hideLast ? { keyPositions: tf.concat([first, last], 1) } : {}),
+      },
+      whole,
     );
     const together = (x: tf.Tensor): tf.Tensor => {
       const [, , ...rest] = x.shape as [number, number, ...number[]];
-      const whole = tf.reshape(x, [batch, count * block, ...rest]);
+      const all = tf.reshape(x, [batch, count * block, ...rest]);
       return tf.slice(
-        whole,
-        whole.shape.map(() => 0),
+        all,
+        all.shape.map(() => 0),
         [batch, length, ...rest],
       );
     };

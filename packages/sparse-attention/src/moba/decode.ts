@@ -65,5 +65,6 @@ export function decodeForm(
     lists = tf.concat([lists, selectBlocks(gates, { visible, count: topK - 1 })], 3);
   }
   const joined = { query, key: joinTime(state.key, key), value: joinTime(state.value, value) };
-  return { output: gatheredAttention(joined, tokensOfBlocks(lists, places, blockSize), scale!), state: next };
+  const { output } = gatheredAttention(joined, tokensOfBlocks(lists, places, blockSize), scale!);
+  return { output: output as tf.Tensor4D, state: next };
 }

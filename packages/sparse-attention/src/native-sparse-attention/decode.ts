@@ -82,7 +82,7 @@ export function decodeForm(
   const blocks = chooseBlocks(scores, places.positions, cached + fresh, { batch, groups }, settings);
   const joined = { query, key: joinTime(state.key, inputs.key), value: joinTime(state.value, inputs.value) };
   const selected = gatheredAttention(joined, tokensOfBlocks(blocks, places, selectionBlock), scale);
-  branches.push({ output: selected, gate: selectedGate });
+  branches.push({ output: selected.output, gate: selectedGate });
   if (window > 0) {
     const reach = Math.min(cached, window - 1);
     const newest = (x: tf.Tensor): tf.Tensor =>
