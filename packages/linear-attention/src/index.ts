@@ -10,5 +10,6 @@ export * from './jrt-prefix-linear-attention/index.ts';
 export * from './kimi-delta-attention/index.ts';
 export * from './lightning-attention/index.ts';
 export * from './linear-attention/index.ts';
+export * from './rat/index.ts';
 export * from './retention/index.ts';
 export type { RuleOptions, RuleResult, RuleState, RuleTensors } from './rule/run-rule.ts';
