@@ -1,5 +1,6 @@
 import * as tf from '@tensorflow/tfjs-core';
 import { gatherRows } from '../kernel/rows.ts';
+import { topKKernel } from '../kernel/top-k.ts';
 
 /** A batch whose rows start with their tokens and end with their padding. */
 export interface AlignedRows {
@@ -55,7 +56,7 @@ export function keepValid<T extends tf.Tensor>(x: T, valid: tf.Tensor | null): T
 
 /** Indices that sort each row [B, T] from high to low. */
 function descending(keys: tf.Tensor2D): tf.Tensor2D {
-  return tf.topk(keys, keys.shape[1], true).indices as tf.Tensor2D;
+  return topKKernel.run({ input: keys }, { k: keys.shape[1] }).indices as tf.Tensor2D;
 }
 
 /** Row b, column t of a [B, T] table as an index into the flattened [B * T] rows. */
