@@ -1,5 +1,5 @@
 import * as tf from '@tensorflow/tfjs-core';
-import { Random, scatterAddRows, tidy, topKKernel } from '@seqloom/core';
+import { gatherRows, Random, scatterAddRows, tidy, topKKernel } from '@seqloom/core';
 import { detach } from '../blocks/detach.ts';
 
 /** Vectors of length 1 along the last axis, `x / max(|x|, 1e-12)`. */
@@ -121,9 +121,10 @@ export function commitmentLoss({ points, centroids }: Omit<RoutedPoints, 'masks'
     const [heads, count, width] = centroids.shape as [number, number, number];
     const table = tf.reshape(detach(centroids), [heads * count, width]);
     const sums = points.map((x) => {
-      const cluster = tf.transpose(nearestClusters(similarities(x, centroids)), [0, 2, 1]); // [B, T, H]
-      const row = tf.add(cluster, tf.range(0, heads * count, count, 'int32'));
-      const own = tf.reshape(tf.gatherND(table, tf.reshape(row, [-1, 1])), x.shape);
+      const cluster = tf.cast(nearestClusters(similarities(x, centroids)), 'float32'); // [B, H, T]
+      // tfjs-webgpu cannot transpose integers, nor a fresh cast of them
+      const row = tf.transpose(tf.add(cluster, tf.reshape(tf.range(0, heads * count, count, 'float32'), [1, heads, 1])), [0, 2, 1]);
+      const own = tf.reshape(gatherRows({ table, indices: tf.cast(tf.reshape(row, [-1]), 'int32') }), x.shape);
       return tf.sum(tf.square(tf.sub(unitVectors(x), own)));
     });
     const size = points.reduce((total, x) => total + x.size, 0);

@@ -136,12 +136,14 @@ export function recentRouting(
 
 /** 1 at the cluster of each token, else 0: [B, H, T, C] from [B, H, T]. */
 function clusterRows(x: tf.Tensor, clusters: number): tf.Tensor {
-  return tf.cast(tf.equal(tf.expandDims(x, 3), tf.range(0, clusters, 1, 'int32')), 'float32');
+  // whole numbers: clip says whether they differ; tfjs-webgpu takes no running sum of a fresh cast, hence no tf.equal
+  const distance = tf.sub(tf.expandDims(tf.cast(x, 'float32'), 3), tf.range(0, clusters, 1, 'float32'));
+  return tf.sub(1, tf.clipByValue(tf.abs(distance), 0, 1));
 }
 
 /** Where the new keys of each cluster stand once they are sorted by cluster and time. */
 interface Arrivals {
-  /** [B, H, T], new keys by cluster, within a cluster by time, padding last */
+  /** float32 [B, H, T], new keys by cluster, within a cluster by time, padding last */
   readonly order: tf.Tensor;
   /** [B, H, C], place of a cluster's first new key in the order */
   readonly start: tf.Tensor;
@@ -179,7 +181,7 @@ function arrivals(ofKey: tf.Tensor, valid: tf.Tensor2D | null, positions: tf.Ten
   const filled = tf.clipByValue(tf.transpose(positions, [0, 2, 1]), 0, 1);
   const held = tf.sum(tf.reshape(filled, [batch, heads, clusters, window]), 3);
   const all = tf.add(tf.range(0, clusters, 1, 'float32'), tf.zeros([batch, heads, 1]));
-  return { order: indices, start, count, held, atEnd: { start, count: total, held, cluster: all } };
+  return { order: tf.add(tf.cast(indices, 'float32'), 0), start, count, held, atEnd: { start, count: total, held, cluster: all } };
 }
 
 /**
@@ -196,7 +198,7 @@ function recentMembers(order: tf.Tensor, { start, count, held, cluster }: ListEn
   const place = tf.sub(tf.add(tf.expandDims(start, 3), tf.sub(fresh, 1)), age);
   const row = tf.reshape(tf.range(0, batch * heads * length, length, 'float32'), [batch, heads, 1, 1]);
   const flat = tf.cast(tf.add(tf.clipByValue(place, 0, length - 1), row), 'int32');
-  const token = gatherRows({ table: tf.reshape(tf.cast(order, 'float32'), [batch * heads * length, 1]), indices: flat });
+  const token = gatherRows({ table: tf.reshape(order, [batch * heads * length, 1]), indices: flat });
   const back = tf.sub(age, fresh); // among cached members, 0 is the newest
   const isOld = tf.mul(tf.sub(1, isNew), tf.clipByValue(tf.sub(tf.expandDims(held, 3), back), 0, 1));
   const slot = tf.sub(tf.add(tf.mul(tf.expandDims(cluster, 3), window), window - 1), back);
