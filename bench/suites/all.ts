@@ -7,6 +7,7 @@ import { matmul } from './matmul.ts';
 import { mechanisms } from './mechanisms.ts';
 import { scan } from './scan.ts';
 import { softmaxAttention } from './softmax-attention.ts';
+import { sparseAttention } from './sparse-attention.ts';
 import { ssm } from './ssm.ts';
 import { trainStep } from './train-step.ts';
 
@@ -15,6 +16,7 @@ export const suites: readonly Suite[] = [
   matmul,
   linearAttention,
   softmaxAttention,
+  sparseAttention,
   scan,
   ssm,
   conv,

@@ -1,11 +1,11 @@
 import * as tf from '@tensorflow/tfjs-core';
 import { appendKv, joinTime } from '@seqloom/attention';
-import { gatherRowsKernel } from '@seqloom/core';
+import { gatherRowsKernel, tidy } from '@seqloom/core';
 import { detach } from '../blocks/detach.ts';
 import { cachePlaces, gatheredAttention, tokensOfBlocks } from '../blocks/gathered-attention.ts';
 import type { Heads } from '../blocks/list-attention.ts';
 import { blockRotation } from './block-rotation.ts';
-import type { LandmarkSettings, LandmarkState } from './landmark-attention.ts';
+import type { CachedLandmarkOptions, LandmarkSettings, LandmarkState } from './landmark-attention.ts';
 import { allBlocks, bestBlocks, retrieve } from './retrieval.ts';
 
 /**
@@ -23,16 +23,25 @@ export function emptyLandmarkState(shape: {
   return { key: tf.zeros([batch, 0, heads, headDim]), value: tf.zeros([batch, 0, heads, valueDim]), position: tf.zeros([batch]) };
 }
 
-/** Turns new keys by their places in their blocks, and adds them and their values to a state. */
-export function appendTokens(
+/**
+ * Adds tokens to a state without asking anything of it: for the tokens of a prompt, once `landmarkAttention` has read them.
+ *
+ * @param state stays the caller's
+ * @param tokens key [B, T, G, D], not rotated, and value [B, T, G, Dv]
+ * @param options blockLength, rotaryBase, and `lengths` [B], valid tokens per row with padding on the right; default all
+ * @returns a new state, owned by the caller
+ * @throws SeqLoomError when the tokens do not fit the state
+ */
+export function appendLandmarkTokens(
   state: LandmarkState,
   { key, value }: Omit<Heads, 'query'>,
-  { blockLength, rotaryBase }: Pick<LandmarkSettings, 'blockLength' | 'rotaryBase'>,
-  lengths: tf.Tensor1D | null,
+  { blockLength, rotaryBase = null, lengths = null }: Pick<CachedLandmarkOptions, 'blockLength' | 'rotaryBase' | 'lengths'>,
 ): LandmarkState {
-  const { positions } = cachePlaces(detach(state.position), 0, key.shape[1]!);
-  const turned = blockRotation(key.shape[3]!, rotaryBase, blockLength)?.insideBlock(key, positions) ?? key;
-  return { ...appendKv(state, { key: turned, value, lengths }) };
+  return tidy(() => {
+    const { positions } = cachePlaces(detach(state.position), 0, key.shape[1]!);
+    const turned = blockRotation(key.shape[3]!, rotaryBase, blockLength)?.insideBlock(key, positions) ?? key;
+    return { ...appendKv(state, { key: turned, value, lengths }) };
+  });
 }
 
 /** The decode form: the own block and retrieved blocks are gathered, token by token. */
@@ -45,7 +54,7 @@ export function decodeForm(
   const { blockLength, retrieved, rotaryBase, scale } = settings;
   const [batch, fresh, groups, width] = key.shape as [number, number, number, number];
   const cached = state.key.shape[1]!;
-  const next = appendTokens(state, { key, value }, settings, lengths);
+  const next = appendLandmarkTokens(state, { key, value }, { blockLength, rotaryBase, lengths });
   const places = cachePlaces(detach(state.position), cached, fresh);
   const { origin, positions } = places;
   const rotation = blockRotation(width, rotaryBase, blockLength);

@@ -30,6 +30,12 @@ export interface LandmarkOptions {
   readonly scale?: number | undefined;
 }
 
+/** Settings of `cachedLandmarkAttention`. */
+export interface CachedLandmarkOptions extends LandmarkOptions {
+  /** [B], valid new tokens per row, with padding on the right; default all */
+  readonly lengths?: tf.Tensor1D | null | undefined;
+}
+
 /** Settings with defaults filled in. */
 export type LandmarkSettings = { readonly [K in keyof LandmarkOptions]-?: Exclude<LandmarkOptions[K], undefined> };
 
@@ -87,7 +93,7 @@ export function landmarkAttention(heads: Heads, options: LandmarkOptions): { out
  *
  * @param heads of the new tokens, not rotated; rows may have padding on the right (`lengths`), where the output is arbitrary
  * @param state from `emptyLandmarkState` or an earlier call with the same blockLength and rotaryBase; stays the caller's
- * @param options as for the whole sequence, and `lengths` [B], valid new tokens per row
+ * @param options as for the whole sequence, and lengths
  * @returns output [B, T, H, Dv] and the state after the new tokens, both owned by the caller
  * @throws SeqLoomError when a shape, dtype or setting does not fit
  * @see Mohtashami and Jaggi 2023, arXiv 2305.16300
@@ -95,7 +101,7 @@ export function landmarkAttention(heads: Heads, options: LandmarkOptions): { out
 export function cachedLandmarkAttention(
   heads: Heads,
   state: LandmarkState,
-  options: LandmarkOptions & { readonly lengths?: tf.Tensor1D | null | undefined },
+  options: CachedLandmarkOptions,
 ): { output: tf.Tensor4D; state: LandmarkState } {
   const settings = checkCall(heads, options, state.position.shape[0]!);
   return tidy(() => decodeForm(heads, state, settings, options.lengths ?? null));

@@ -3,7 +3,7 @@ import { fail, parseConfig, positiveInteger } from '@seqloom/core';
 import type { MixerResult, MixInput, StateShapes } from '@seqloom/core';
 import { headEntries, ProjectedHeads } from '../projected-heads.ts';
 import { card } from './card.ts';
-import { appendTokens } from './decode.ts';
+import { appendLandmarkTokens } from './decode.ts';
 import { cachedLandmarkAttention, landmarkAttention } from './landmark-attention.ts';
 import type { LandmarkState } from './landmark-attention.ts';
 
@@ -68,6 +68,6 @@ export class LandmarkAttention extends ProjectedHeads {
       return { output: this.join(output), state: { ...after } };
     }
     const { output } = landmarkAttention(heads, options);
-    return { output: this.join(output), state: { ...appendTokens(before, heads, { blockLength, rotaryBase }, lengths) } };
+    return { output: this.join(output), state: { ...appendLandmarkTokens(before, heads, { blockLength, rotaryBase, lengths }) } };
   }
 }

@@ -1,11 +1,12 @@
 import * as tf from '@tensorflow/tfjs-core';
 import { appendKv, appendRows, joinTime } from '@seqloom/attention';
+import { tidy } from '@seqloom/core';
 import { completedWindows, countWindows, countWindowsOf, frontAligned } from '../blocks/completed-windows.ts';
 import { detach } from '../blocks/detach.ts';
 import { cachePlaces, gatheredAttention, tokensOfBlocks } from '../blocks/gathered-attention.ts';
 import type { Heads } from '../blocks/list-attention.ts';
 import { earlierBlocks, groupedScores, selectBlocks } from '../blocks/selection.ts';
-import type { MobaOptions, MobaState } from './moba.ts';
+import type { CachedMobaOptions, MobaOptions, MobaState } from './moba.ts';
 
 /**
  * A state without tokens.
@@ -23,25 +24,34 @@ export function emptyMobaState(shape: {
   return { key, value: tf.zeros([batch, 0, heads, valueDim]), blockKey: tf.clone(key), position: tf.zeros([batch]) };
 }
 
-/** Adds tokens to a state: keys, values, and the mean keys of the blocks that they complete. */
-export function appendBlocks(
+/**
+ * Adds tokens to a state without asking anything of it: for the tokens of a prompt, once `mobaAttention` has read them.
+ *
+ * @param state stays the caller's
+ * @param tokens key [B, T, G, D] and value [B, T, G, Dv]
+ * @param options blockSize, and `lengths` [B], valid tokens per row with padding on the right; default all
+ * @returns a new state, owned by the caller
+ * @throws SeqLoomError when the tokens do not fit the state
+ */
+export function appendMobaTokens(
   state: MobaState,
   { key, value }: Omit<Heads, 'query'>,
-  blockSize: number,
-  lengths: tf.Tensor1D | null,
+  { blockSize, lengths = null }: Pick<CachedMobaOptions, 'blockSize' | 'lengths'>,
 ): MobaState {
-  const { blockKey } = state;
-  // what places are made of has no gradient
-  const position = detach(state.position);
-  const cache = appendKv(state, { key, value, lengths });
-  const [batch, fresh, heads, width] = key.shape as [number, number, number, number];
-  const joined = joinTime(state.key, key);
-  const blocks = { length: blockSize, stride: blockSize };
-  const completed = completedWindows(joined, fresh, position, lengths, blocks);
-  if (!completed) return { ...cache, blockKey: tf.clone(blockKey) };
-  const means = tf.reshape(tf.mean(completed.tokens, 2), [batch, -1, heads, width]);
-  const count = countWindows(joined.shape[1]!, blocks);
-  return { ...cache, blockKey: appendRows(blockKey, means, completed.counts, count) };
+  return tidy(() => {
+    const { blockKey } = state;
+    // what places are made of has no gradient
+    const position = detach(state.position);
+    const cache = appendKv(state, { key, value, lengths });
+    const [batch, fresh, heads, width] = key.shape as [number, number, number, number];
+    const joined = joinTime(state.key, key);
+    const blocks = { length: blockSize, stride: blockSize };
+    const completed = completedWindows(joined, fresh, position, lengths, blocks);
+    if (!completed) return { ...cache, blockKey: tf.clone(blockKey) };
+    const means = tf.reshape(tf.mean(completed.tokens, 2), [batch, -1, heads, width]);
+    const count = countWindows(joined.shape[1]!, blocks);
+    return { ...cache, blockKey: appendRows(blockKey, means, completed.counts, count) };
+  });
 }
 
 /** The decode form: each query gathers the tokens of its own block and of the earlier blocks that it chose. */
@@ -52,7 +62,7 @@ export function decodeForm(
   lengths: tf.Tensor1D | null,
 ): { output: tf.Tensor4D; state: MobaState } {
   const [batch, fresh, heads] = query.shape as [number, number, number];
-  const next = appendBlocks(state, { key, value }, blockSize, lengths);
+  const next = appendMobaTokens(state, { key, value }, { blockSize, lengths });
   const places = cachePlaces(detach(state.position), state.key.shape[1]!, fresh);
   const own = tf.floor(tf.div(places.positions, blockSize)); // [B, T]
   const counts = countWindowsOf(detach(next.position), { length: blockSize, stride: blockSize });

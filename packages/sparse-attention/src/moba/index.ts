@@ -1,5 +1,5 @@
 export { card as mobaCard } from './card.ts';
-export { emptyMobaState } from './decode.ts';
+export { appendMobaTokens, emptyMobaState } from './decode.ts';
 export { MobaAttention } from './layer.ts';
 export type { MobaAttentionConfig } from './layer.ts';
 export { cachedMobaAttention, mobaAttention } from './moba.ts';

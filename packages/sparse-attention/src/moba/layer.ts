@@ -3,7 +3,7 @@ import { parseConfig, positiveInteger } from '@seqloom/core';
 import type { MixerResult, MixInput, StateShapes } from '@seqloom/core';
 import { headEntries, ProjectedHeads } from '../projected-heads.ts';
 import { card } from './card.ts';
-import { appendBlocks } from './decode.ts';
+import { appendMobaTokens } from './decode.ts';
 import { cachedMobaAttention, mobaAttention } from './moba.ts';
 import type { MobaState } from './moba.ts';
 
@@ -61,6 +61,6 @@ export class MobaAttention extends ProjectedHeads {
       return { output: this.join(output), state: { ...after } };
     }
     const { output } = mobaAttention(heads, { blockSize, topK });
-    return { output: this.join(output), state: { ...appendBlocks(before, heads, blockSize, lengths) } };
+    return { output: this.join(output), state: { ...appendMobaTokens(before, heads, { blockSize, lengths }) } };
   }
 }

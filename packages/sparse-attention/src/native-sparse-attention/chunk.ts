@@ -12,7 +12,7 @@ export function compressCompleted(
   fresh: number,
   position: tf.Tensor,
   lengths: tf.Tensor1D | null,
-  { compressionLength, compressionStride }: SparseSettings,
+  { compressionLength, compressionStride }: Pick<SparseSettings, 'compressionLength' | 'compressionStride'>,
   compress: Compress,
 ): { rows: tf.Tensor4D; counts: tf.Tensor1D | null } | null {
   const completed = completedWindows(joined, fresh, position, lengths, { length: compressionLength, stride: compressionStride });

@@ -7,6 +7,24 @@ export type Compress = (windows: tf.Tensor5D) => tf.Tensor4D;
 /** The mean of the tokens of each window. */
 export const meanCompression: Compress = (windows) => tf.mean(windows, 2);
 
+/** How windows become keys and values; the same names as in the options of native sparse attention. */
+export interface Compression {
+  readonly compressionLength: number;
+  readonly compressionStride: number;
+  readonly compressKey: Compress;
+  readonly compressValue: Compress;
+}
+
+/** The compression that options ask for, with the defaults of the paper's sizes and of means. */
+export function compressionOf(options: { readonly [K in keyof Compression]?: Compression[K] | undefined }): Compression {
+  return {
+    compressionLength: options.compressionLength ?? 32,
+    compressionStride: options.compressionStride ?? 16,
+    compressKey: options.compressKey ?? meanCompression,
+    compressValue: options.compressValue ?? meanCompression,
+  };
+}
+
 /**
  * The learned compression of the paper: the tokens of a window, each with a learned vector for its place added, through an MLP,
  * `W_2 silu(W_1 [x_1 + p_1; ...; x_l + p_l])`; the same for every head, l D + l D D + D D parameters.

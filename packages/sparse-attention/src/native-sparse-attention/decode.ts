@@ -1,13 +1,15 @@
 import * as tf from '@tensorflow/tfjs-core';
 import { alignedPositions, appendKv, appendRows, existingKeys, joinTime } from '@seqloom/attention';
-import { softmaxAttention } from '@seqloom/core';
+import { softmaxAttention, tidy } from '@seqloom/core';
 import { countWindows, countWindowsOf, frontAligned } from '../blocks/completed-windows.ts';
 import { detach } from '../blocks/detach.ts';
 import { cachePlaces, gatheredAttention, tokensOfBlocks } from '../blocks/gathered-attention.ts';
 import type { Heads } from '../blocks/list-attention.ts';
 import { chooseBlocks } from './choose-blocks.ts';
 import { compressCompleted, gatedSum } from './chunk.ts';
-import type { SparseInputs, SparseSettings, SparseState } from './native-sparse-attention.ts';
+import { compressionOf } from './compression.ts';
+import type { Compress } from './compression.ts';
+import type { CachedSparseOptions, SparseInputs, SparseSettings, SparseState } from './native-sparse-attention.ts';
 
 /**
  * A state without tokens.
@@ -25,28 +27,39 @@ export function emptySparseState(shape: {
   return { key, value, compressedKey: tf.clone(key), compressedValue: tf.clone(value), position: tf.zeros([batch]) };
 }
 
-/** Adds tokens to a state: keys, values, and those of the windows that they complete. */
-export function appendTokens(
+/**
+ * Adds tokens to a state without asking anything of it: for the tokens of a prompt, once `nativeSparseAttention` has read them.
+ *
+ * @param state stays the caller's
+ * @param tokens key [B, T, G, D] and value [B, T, G, Dv]
+ * @param options the compression, and `lengths` [B], valid tokens per row with padding on the right; default all
+ * @returns a new state, owned by the caller
+ * @throws SeqLoomError when the tokens do not fit the state
+ */
+export function appendSparseTokens(
   state: SparseState,
   { key, value }: Omit<Heads, 'query'>,
-  settings: SparseSettings,
-  lengths: tf.Tensor1D | null,
+  options: CachedSparseOptions = {},
 ): SparseState {
-  const cache = appendKv(state, { key, value, lengths });
-  const fresh = key.shape[1]!;
-  // what places are made of has no gradient
-  const position = detach(state.position);
-  const total = state.key.shape[1]! + fresh;
-  const count = countWindows(total, { length: settings.compressionLength, stride: settings.compressionStride });
-  const grown = (before: tf.Tensor, cached: tf.Tensor, tokens: tf.Tensor, compress: SparseSettings['compressKey']): tf.Tensor => {
-    const completed = compressCompleted(joinTime(cached, tokens), fresh, position, lengths, settings, compress);
-    return completed ? appendRows(before, completed.rows, completed.counts, count) : tf.clone(before);
-  };
-  return {
-    ...cache,
-    compressedKey: grown(state.compressedKey, state.key, key, settings.compressKey),
-    compressedValue: grown(state.compressedValue, state.value, value, settings.compressValue),
-  };
+  const { lengths = null } = options;
+  const compression = compressionOf(options);
+  return tidy(() => {
+    const cache = appendKv(state, { key, value, lengths });
+    const fresh = key.shape[1]!;
+    // what places are made of has no gradient
+    const position = detach(state.position);
+    const total = state.key.shape[1]! + fresh;
+    const count = countWindows(total, { length: compression.compressionLength, stride: compression.compressionStride });
+    const grown = (before: tf.Tensor, cached: tf.Tensor, tokens: tf.Tensor, compress: Compress): tf.Tensor => {
+      const completed = compressCompleted(joinTime(cached, tokens), fresh, position, lengths, compression, compress);
+      return completed ? appendRows(before, completed.rows, completed.counts, count) : tf.clone(before);
+    };
+    return {
+      ...cache,
+      compressedKey: grown(state.compressedKey, state.key, key, compression.compressKey),
+      compressedValue: grown(state.compressedValue, state.value, value, compression.compressValue),
+    };
+  });
 }
 
 /** The decode form: the three branches of new tokens against a cache; selected blocks are gathered. */
@@ -60,7 +73,7 @@ export function decodeForm(
   const { compressionLength, compressionStride, selectionBlock, window, scale } = settings;
   const [batch, fresh, groups] = inputs.key.shape as [number, number, number];
   const cached = state.key.shape[1]!;
-  const next = appendTokens(state, inputs, settings, lengths);
+  const next = appendSparseTokens(state, inputs, { ...settings, lengths });
   const places = cachePlaces(detach(state.position), cached, fresh);
   const branches: { output: tf.Tensor; gate: tf.Tensor | undefined }[] = [];
   let scores: Parameters<typeof chooseBlocks>[0] = null;

@@ -1,10 +1,10 @@
 export { card as nativeSparseAttentionCard } from './card.ts';
 export { meanCompression, WindowCompression } from './compression.ts';
-export type { Compress } from './compression.ts';
-export { emptySparseState } from './decode.ts';
+export type { Compress, Compression } from './compression.ts';
+export { appendSparseTokens, emptySparseState } from './decode.ts';
 export { NativeSparseAttention } from './layer.ts';
 export type { NativeSparseAttentionConfig } from './layer.ts';
 export { cachedNativeSparseAttention, nativeSparseAttention } from './native-sparse-attention.ts';
-export type { SparseInputs, SparseOptions, SparseState } from './native-sparse-attention.ts';
+export type { CachedSparseOptions, SparseInputs, SparseOptions, SparseState } from './native-sparse-attention.ts';
 export { naiveNativeSparseAttention } from './naive.ts';
 export type { NaiveSparseInputs, NaiveSparseSettings } from './naive.ts';

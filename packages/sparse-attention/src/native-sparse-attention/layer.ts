@@ -5,7 +5,7 @@ import type { MixerResult, MixInput, StateShapes } from '@seqloom/core';
 import { headEntries, ProjectedHeads } from '../projected-heads.ts';
 import { card } from './card.ts';
 import { meanCompression, WindowCompression } from './compression.ts';
-import { appendTokens } from './decode.ts';
+import { appendSparseTokens } from './decode.ts';
 import { cachedNativeSparseAttention, checkSizes, nativeSparseAttention } from './native-sparse-attention.ts';
 import type { SparseSettings, SparseState } from './native-sparse-attention.ts';
 
@@ -99,6 +99,6 @@ export class NativeSparseAttention extends ProjectedHeads {
       return { output: this.join(output), state: { ...after } };
     }
     const { output } = nativeSparseAttention(heads, settings);
-    return { output: this.join(output), state: { ...appendTokens(before, heads, settings, lengths) } };
+    return { output: this.join(output), state: { ...appendSparseTokens(before, heads, { ...settings, lengths }) } };
   }
 }

@@ -3,7 +3,7 @@ import { checkSetting, checkTensor, tidy } from '@seqloom/core';
 import type { Heads } from '../blocks/list-attention.ts';
 import { chunkForm } from './chunk.ts';
 import type { Compress } from './compression.ts';
-import { meanCompression } from './compression.ts';
+import { compressionOf } from './compression.ts';
 import { decodeForm } from './decode.ts';
 
 const MECHANISM = 'native-sparse-attention';
@@ -41,6 +41,12 @@ export interface SparseOptions {
   readonly compressValue?: Compress | undefined;
 }
 
+/** Settings of `cachedNativeSparseAttention`. */
+export interface CachedSparseOptions extends SparseOptions {
+  /** [B], valid new tokens per row, with padding on the right; default all */
+  readonly lengths?: tf.Tensor1D | null | undefined;
+}
+
 /** Settings with defaults filled in. */
 export type SparseSettings = { readonly [K in keyof SparseOptions]-?: NonNullable<SparseOptions[K]> };
 
@@ -68,16 +74,13 @@ function checkCall(inputs: SparseInputs, options: SparseOptions, batch: string |
   const [heads, groups] = [inputs.query.shape[2]!, inputs.key.shape[2]!];
   checkSetting(MECHANISM, 'key', heads % groups === 0, `of as many heads as divide ${heads}`, groups, 'Repeat or drop key heads.');
   const settings: SparseSettings = {
-    compressionLength: options.compressionLength ?? 32,
-    compressionStride: options.compressionStride ?? 16,
+    ...compressionOf(options),
     selectionBlock: options.selectionBlock ?? 64,
     selected: options.selected ?? 16,
     initialBlocks: options.initialBlocks ?? 1,
     localBlocks: options.localBlocks ?? 2,
     window: options.window ?? 512,
     scale: options.scale ?? inputs.query.shape[3]! ** -0.5,
-    compressKey: options.compressKey ?? meanCompression,
-    compressValue: options.compressValue ?? meanCompression,
   };
   checkSizes(MECHANISM, '', settings);
   checkSetting(MECHANISM, 'scale', Number.isFinite(settings.scale), 'a finite number', settings.scale, 'Leave it out for 1 / sqrt(D).');
@@ -140,7 +143,7 @@ export function nativeSparseAttention(inputs: SparseInputs, options: SparseOptio
  *
  * @param inputs of the new tokens; rows may have padding on the right (`lengths`), where the output is arbitrary
  * @param state from `emptySparseState` or an earlier call with the same options; stays the caller's
- * @param options as for the whole sequence, and `lengths` [B], valid new tokens per row
+ * @param options as for the whole sequence, and lengths
  * @returns output [B, T, H, Dv] and the state after the new tokens, both owned by the caller
  * @throws SeqLoomError when a shape, dtype or setting does not fit
  * @see Yuan et al. 2025, arXiv 2502.11089
@@ -148,7 +151,7 @@ export function nativeSparseAttention(inputs: SparseInputs, options: SparseOptio
 export function cachedNativeSparseAttention(
   inputs: SparseInputs,
   state: SparseState,
-  options: SparseOptions & { readonly lengths?: tf.Tensor1D | null | undefined } = {},
+  options: CachedSparseOptions = {},
 ): { output: tf.Tensor4D; state: SparseState } {
   const settings = checkCall(inputs, options, state.position.shape[0]!);
   return tidy(() => decodeForm(inputs, state, settings, options.lengths ?? null));
