@@ -1,0 +1,16 @@
+export { card as s4dS5DiagonalSsmCard } from './card.ts';
+export { fourierConvolution } from './fourier.ts';
+export { hippoPoles } from './hippo.ts';
+export type { HippoPoles } from './hippo.ts';
+export { naiveS4d, naiveS5 } from './naive.ts';
+export type { Discretisation, NaiveS4dInputs, NaiveS5Inputs } from './naive.ts';
+export { startPoles } from './poles.ts';
+export type { PoleStart } from './poles.ts';
+export { S4d } from './s4d-layer.ts';
+export type { S4dConfig } from './s4d-layer.ts';
+export { s4d } from './s4d.ts';
+export type { DiagonalState, S4dSettings, S4dTensors } from './s4d.ts';
+export { S5 } from './s5-layer.ts';
+export type { S5Config } from './s5-layer.ts';
+export { s5 } from './s5.ts';
+export type { S5Settings, S5Tensors } from './s5.ts';
