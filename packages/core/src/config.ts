@@ -26,6 +26,10 @@ export function parseConfig<const S extends v.GenericSchema>(mechanism: string, 
       remedy: `Remove it; known keys are ${knownKeys(schema, issue).join(', ') || 'in the documentation'}.`,
     });
   }
+  // and a key that is missing as its own name expected
+  if (issue.kind === 'schema' && issue.received === 'undefined' && issue.expected === JSON.stringify(issue.path?.at(-1)?.key)) {
+    return fail({ mechanism, argument: key, wanted: 'given', given: 'nothing', remedy: 'It has no default; see the config type.' });
+  }
   return fail({
     mechanism,
     argument: key,

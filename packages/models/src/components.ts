@@ -2,6 +2,7 @@ import { MultiHeadAttention, SlidingWindowAttention } from '@seqloom/attention';
 import { GatedConvolution, Mlp } from '@seqloom/core';
 import type { ChannelMixer, SequenceMixer } from '@seqloom/core';
 import {
+  Aaren,
   BasedTaylor,
   BoundedMemoryControl,
   DeltaNet,
@@ -9,14 +10,23 @@ import {
   GatedLinearAttention,
   GatedSlotAttention,
   Hgrn,
+  Hgrn2,
   KimiDeltaAttention,
   LightningAttention,
   LinearAttention,
   PrefixLinearAttention,
+  Rat,
   Retention,
 } from '@seqloom/linear-attention';
-import { MobaAttention, NeighborhoodAttention } from '@seqloom/sparse-attention';
-import { Mamba, Mamba2, ShortCausalConv1d } from '@seqloom/ssm';
+import { Lm2, Memformer, TransformerXlRecurrence } from '@seqloom/memory';
+import {
+  LandmarkAttention,
+  MobaAttention,
+  NativeSparseAttention,
+  NeighborhoodAttention,
+  RoutingAttention,
+} from '@seqloom/sparse-attention';
+import { GatedImpulseRecurrence, GriffinRecurrence, Mamba, Mamba2, ShortCausalConv1d } from '@seqloom/ssm';
 
 /** A component's config as it stands in a definition, with `dim` and `seed` filled in and `type` left out. */
 export type ComponentConfig = Readonly<Record<string, unknown>> & { readonly dim: number; readonly seed: number };
@@ -48,14 +58,25 @@ export const defaultComponents: Components = {
     'gated-delta-net': from(GatedDeltaNet),
     'kimi-delta-attention': from(KimiDeltaAttention),
     hgrn: from(Hgrn),
+    hgrn2: from(Hgrn2),
     'gated-slot-attention': from(GatedSlotAttention),
     'bounded-memory-control': from(BoundedMemoryControl),
     'jrt-prefix-linear-attention': from(PrefixLinearAttention),
+    rat: from(Rat),
+    aaren: from(Aaren),
     'mamba-s6': from(Mamba),
     'mamba2-ssd': from(Mamba2),
     'short-causal-conv1d': from(ShortCausalConv1d),
+    'parallel-scan': from(GatedImpulseRecurrence),
+    'rglru-griffin': from(GriffinRecurrence),
     moba: from(MobaAttention),
+    'native-sparse-attention': from(NativeSparseAttention),
+    'landmark-attention': from(LandmarkAttention),
+    'routing-transformer': from(RoutingAttention),
     'neighborhood-attention': from(NeighborhoodAttention),
+    'transformer-xl-recurrence': from(TransformerXlRecurrence),
+    lm2: from(Lm2),
+    memformer: from(Memformer),
   },
   channels: {
     mlp: from(Mlp),

@@ -1,0 +1,54 @@
+import { disposeState, setupBackend, valueAndGradients } from '@seqloom/core';
+import * as tf from '@tensorflow/tfjs-core';
+import { beforeAll, describe, expect, it } from 'vitest';
+import { defaultComponents } from './components.ts';
+import { HybridModel } from './hybrid-model.ts';
+
+// what a component needs beside heads, or instead of them
+const configs: Record<string, Record<string, unknown>> = {
+  'sliding-window-attention': { heads: 2, window: 4 },
+  'gated-convolution': {},
+  hgrn: {},
+  'mamba-s6': {},
+  'mamba2-ssd': { headDim: 4 },
+  'short-causal-conv1d': {},
+  'parallel-scan': {},
+  'neighborhood-attention': { heads: 2, window: 3 },
+  'transformer-xl-recurrence': { heads: 2, memoryLength: 4 },
+  lm2: { heads: 2, slots: 3, segmentLength: 4 },
+  memformer: { heads: 2, slots: 3, segmentLength: 4 },
+  // the first piece holds the whole prefix
+  'jrt-prefix-linear-attention': { heads: 2, prefixLength: 4 },
+};
+const ids = Object.keys(defaultComponents.mixers);
+
+beforeAll(async () => {
+  await setupBackend('wasm', { kernels: [] });
+});
+
+describe('every mixer by its name in a config', () => {
+  it.each(ids)('%s learns, and decodes from its state', (id) => {
+    const model = new HybridModel({
+      vocabSize: 11,
+      dim: 8,
+      mixers: ['mixer'],
+      definitions: { mixer: { type: id, ...(configs[id] ?? { heads: 2 }) }, mlp: { type: 'mlp' } },
+      seed: 3,
+    });
+    const ids = tf.tensor2d([1, 5, 9, 2, 7, 7, 0, 3, 4, 10, 6, 1], [2, 6], 'int32');
+    const { value, gradients } = valueAndGradients(
+      () => model.loss(ids, ids).sum,
+      model.parameters().map(({ variable }) => variable),
+    );
+    expect(Number.isFinite(value.dataSync()[0])).toBe(true);
+    for (const gradient of gradients) expect(gradient?.dataSync().every(Number.isFinite) ?? true).toBe(true);
+    expect(gradients.some((gradient) => gradient !== null && gradient.dataSync().some((g) => g !== 0))).toBe(true);
+    const whole = model.forward(ids);
+    const start = model.forward(tf.slice(ids, [0, 0], [2, 5]));
+    const last = model.next(tf.slice(ids, [0, 5], [2, 1]), { state: start.state });
+    const wanted = tf.slice(whole.logits, [0, 5, 0], [2, 1, 11]).dataSync();
+    last.logits.dataSync().forEach((logit, at) => expect(logit).toBeCloseTo(wanted[at]!, 4));
+    for (const state of [whole.state, start.state, last.state]) disposeState(state);
+    model.dispose();
+  });
+});
