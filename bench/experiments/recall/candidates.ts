@@ -1,5 +1,5 @@
 import type { SequenceMixer } from '@seqloom/core';
-import { DeltaNet, GatedDeltaNet, GatedLinearAttention, KimiDeltaAttention, LinearAttention } from '@seqloom/linear-attention';
+import { DeltaNet, GatedLinearAttention, KimiDeltaAttention, LinearAttention } from '@seqloom/linear-attention';
 import { defaultComponents } from '@seqloom/models';
 import type { ComponentConfig, Components } from '@seqloom/models';
 
@@ -14,17 +14,23 @@ export interface Candidate {
 }
 
 /** Channels of a key and of a value: the state of every recurrent mixer is one matrix of this height and width. */
-export const STATE = { headDim: 16, valueDim: 16 };
+export const STATE = { headDim: 8, valueDim: 16 };
 
 const one = { heads: 1, ...STATE };
 
 /** The mixers; short convolutions of their own are off, as every model has the same one in its first layer. */
 export const candidates: readonly Candidate[] = [
+  // without the normaliser, whose column would make the state larger than the others'; the layer then has an RMS norm, as they have
   {
     name: 'linear-attention',
-    label: 'linear attention',
-    // without the normaliser, whose column would make the state larger than the others'; the layer then has an RMS norm, as they have
+    label: 'linear attention (elu + 1)',
     definition: { type: 'linear-attention', ...one, normalise: false },
+    recurrent: true,
+  },
+  {
+    name: 'linear-attention-identity',
+    label: 'linear attention (no feature map)',
+    definition: { type: 'linear-attention', ...one, featureMap: { name: 'identity' } },
     recurrent: true,
   },
   {
@@ -34,8 +40,19 @@ export const candidates: readonly Candidate[] = [
     recurrent: true,
   },
   { name: 'delta-net', label: 'DeltaNet', definition: { type: 'delta-net', ...one, kernelSize: 0 }, recurrent: true },
-  { name: 'gated-delta-net', label: 'gated DeltaNet', definition: { type: 'gated-delta-net', ...one, kernelSize: 0 }, recurrent: true },
-  { name: 'kimi-delta-attention', label: 'KDA', definition: { type: 'kimi-delta-attention', ...one, kernelSize: 0 }, recurrent: true },
+  {
+    name: 'kimi-delta-attention',
+    label: 'KDA',
+    definition: { type: 'kimi-delta-attention', ...one, kernelSize: 0 },
+    recurrent: true,
+  },
+  // without a bound decays silence channels of the key before there is anything to recall, and silent channels have no gradient
+  {
+    name: 'kimi-delta-attention-bounded',
+    label: 'KDA, log decays above -0.1',
+    definition: { type: 'kimi-delta-attention', ...one, kernelSize: 0, lowestLogDecay: -0.1 },
+    recurrent: true,
+  },
   { name: 'softmax-attention', label: 'softmax attention', definition: { type: 'mha-mqa-gqa', heads: 1, headDim: 16 }, recurrent: false },
 ];
 
@@ -52,7 +69,6 @@ export const components: Components = {
     'linear-attention': made(LinearAttention),
     'gated-linear-attention': made(GatedLinearAttention),
     'delta-net': made(DeltaNet),
-    'gated-delta-net': made(GatedDeltaNet),
     'kimi-delta-attention': made(KimiDeltaAttention),
   },
 };

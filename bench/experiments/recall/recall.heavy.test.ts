@@ -24,11 +24,11 @@ describe('npm run experiment -- recall', () => {
       const [{ results: mixers, sizes }] = results as [RecallResult];
       expect(mixers.map(({ name }) => name)).toEqual(['linear-attention', 'delta-net']);
       for (const { runs } of mixers) {
-        expect(runs[0]!.stateFloats).toBe(256);
-        expect(runs[0]!.accuracies).toHaveLength(sizes.pairs.length);
+        expect(runs[0]!.stateFloats).toBe(128);
+        expect(runs[0]!.accuracies).toHaveLength(sizes.tasks.length);
       }
-      expect(await readFile(join(folder, 'recall.md'), 'utf8')).toContain('| DeltaNet | 256 |');
-      expect(await readFile(join(folder, 'recall.svg'), 'utf8')).toContain('key-value pairs');
+      expect(await readFile(join(folder, 'recall.md'), 'utf8')).toContain('| DeltaNet | 128 |');
+      expect(await readFile(join(folder, 'recall.svg'), 'utf8')).toContain('every pair written again');
     } finally {
       await rm(folder, { recursive: true });
     }

@@ -4,12 +4,18 @@ import { accuracy, mqar, TaskData, train } from '@seqloom/train';
 import { components } from './candidates.ts';
 import type { Candidate } from './candidates.ts';
 
+/** One kind of sequence: so many pairs, so many of which are written again with another value before the questions. */
+export interface PairCount {
+  readonly pairs: number;
+  readonly updates: number;
+}
+
 /** Sizes of task, model and training; the same for every mixer. */
 export interface Sizes {
   readonly vocabSize: number;
   readonly length: number;
-  /** numbers of pairs, mixed in training and scored one by one */
-  readonly pairs: readonly number[];
+  /** mixed in training and scored one by one */
+  readonly tasks: readonly PairCount[];
   readonly dim: number;
   readonly steps: number;
   /** sequences per step */
@@ -26,7 +32,7 @@ export interface Run {
   readonly peak: number;
   /** nats per label over the last tenth of the steps */
   readonly loss: number;
-  /** share of right answers, in the order of `sizes.pairs` */
+  /** share of right answers, in the order of `sizes.tasks` */
   readonly accuracies: readonly number[];
   /** floats in the state of the mixer; of attention, after the last token */
   readonly stateFloats: number;
@@ -41,9 +47,9 @@ export interface Run {
  * @param set held-out examples to score: those that choose the learning rate are others than those that are reported
  */
 export async function trainOnce(candidate: Candidate, sizes: Sizes, seed: number, peak: number, set: 'choice' | 'report'): Promise<Run> {
-  const { vocabSize, length, pairs, dim, steps, rows, heldOut } = sizes;
+  const { vocabSize, length, dim, steps, rows, heldOut } = sizes;
   const began = process.cpuUsage();
-  const tasks = pairs.map((count) => mqar({ vocabSize, length, pairs: count }));
+  const tasks = sizes.tasks.map((counts) => mqar({ vocabSize, length, ...counts }));
   const data = new TaskData(
     tasks.map((task) => ({ task })),
     { seed },
@@ -56,7 +62,9 @@ export async function trainOnce(candidate: Candidate, sizes: Sizes, seed: number
       channels: 'none',
       definitions: { shift: { type: 'gated-convolution', kernelSize: 3, expand: 1 }, mixer: candidate.definition },
       tieEmbeddings: false,
+      // large embeddings are told apart from the first step on, and small logits leave the head no noise to unlearn
       initialDeviation: 0.5,
+      logitScale: 0.25,
       seed,
     },
     components,
