@@ -16,6 +16,7 @@ import {
 import type { MixerResult, MixInput, StateShapes } from '@seqloom/core';
 import * as v from 'valibot';
 import { EMPTY_LOG } from '../linear-attention/efficient-keys.ts';
+import { rotationAngles, rotationFrequencies } from '../retention/rotation.ts';
 import { boundedMemoryControl } from './bounded-memory-control.ts';
 
 const Schema = v.strictObject({
@@ -132,11 +133,7 @@ export class BoundedMemoryControl extends SequenceMixer {
   // rotates [B, T, H, K] by the token's position
   #turn(position: tf.Tensor, length: number): (heads: tf.Tensor) => tf.Tensor {
     if (!this.config.rotary) return (heads) => heads;
-    const pairs = this.#headDim / 2;
-    const speeds = Float32Array.from({ length: pairs }, (_, pair) => this.config.rotaryBase ** (-pair / pairs));
-    const places = tf.add(tf.reshape(position, [-1, 1, 1]), tf.reshape(tf.range(0, length, 1, 'float32'), [1, length, 1]));
-    const angles = tf.mul(places, tf.tensor(speeds, [1, 1, pairs]));
-    const [cos, sin] = [tf.cos(angles), tf.sin(angles)];
+    const { cos, sin } = rotationAngles(position, length, rotationFrequencies(this.#headDim, 'fla', this.config.rotaryBase));
     return (heads) => rotary({ input: heads, cos, sin });
   }
 }

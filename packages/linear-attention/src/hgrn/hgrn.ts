@@ -1,6 +1,7 @@
 import * as tf from '@tensorflow/tfjs-core';
 import { checkSetting, checkTensor, keepValid, tidy } from '@seqloom/core';
 import type { Extents } from '@seqloom/core';
+import { circlePoint } from '../retention/rotation.ts';
 import { parallelForm } from './parallel.ts';
 import type { Parts } from './parallel.ts';
 import { recurrentForm } from './recurrent.ts';
@@ -89,15 +90,21 @@ export function hgrnComplex(
     checkTensor(MECHANISM, 'state.memoryImaginary', state.memoryImaginary, ['B', 'E'], extents);
   }
   return tidy(() => {
-    const size = tf.exp(keepValid(logDecay, mask));
-    // padding turns nothing
-    const turn = mask ? keepValid(tf.add(tf.zerosLike(logDecay), angle), mask) : angle;
-    const decay = [tf.mul(size, tf.cos(turn)), tf.mul(size, tf.sin(turn))];
+    const size = tf.exp(logDecay);
+    const { cos, sin } = circlePoint(tf.reshape(tf.mul(angle, 1 / (2 * Math.PI)), [1, 1, angle.size]));
+    const [real, imaginary] = [tf.mul(size, cos), keepValid(tf.mul(size, sin), mask)];
+    // padding turns nothing, and keeps all
+    const decay = [mask ? tf.add(keepValid(real, mask), absent(mask)) : real, imaginary];
     const inputs = [keepValid(input, mask), keepValid(inputImaginary, mask)];
     const { hidden, last } = run(decay, inputs, state && [state.memory, state.memoryImaginary], options);
     const [output, outputImaginary] = hidden as [tf.Tensor3D, tf.Tensor3D];
     return { output, outputImaginary, state: { memory: last[0]!, memoryImaginary: last[1]! } };
   });
+}
+
+// [B, T, 1], 1 at padding
+function absent(mask: tf.Tensor): tf.Tensor {
+  return tf.reshape(tf.sub(1, tf.cast(mask, 'float32')), [...mask.shape, 1]);
 }
 
 function run(

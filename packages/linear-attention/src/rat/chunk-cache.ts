@@ -1,6 +1,7 @@
 import { gatherRows, rotary } from '@seqloom/core';
 import type { StateShapes } from '@seqloom/core';
 import * as tf from '@tensorflow/tfjs-core';
+import { rotationAngles, rotationFrequencies } from '../retention/rotation.ts';
 
 /**
  * What RAT carries from piece to piece.
@@ -55,10 +56,10 @@ export function placesOf(position: tf.Tensor, length: number, chunkSize: number)
 /** The rotation of heads [B, T, H, D] by the index of their chunk; null base: none. */
 export function turnBy(chunk: tf.Tensor2D, width: number, base: number | null): (heads: tf.Tensor) => tf.Tensor {
   if (base === null) return (heads) => heads;
-  const pairs = width / 2;
-  const speeds = Float32Array.from({ length: pairs }, (_, pair) => base ** (-pair / pairs));
-  const angles = tf.mul(tf.reshape(chunk, [...chunk.shape, 1]), tf.tensor(speeds, [1, 1, pairs]));
-  const [cos, sin] = [tf.cos(angles), tf.sin(angles)];
+  const [batch, length] = chunk.shape;
+  // every token as a row of its own
+  const flat = rotationAngles(tf.reshape(chunk, [batch * length]), 1, rotationFrequencies(width, 'fla', base));
+  const [cos, sin] = [flat.cos, flat.sin].map((part) => tf.reshape(part, [batch, length, width / 2])) as [tf.Tensor, tf.Tensor];
   return (heads) => rotary({ input: heads, cos, sin });
 }
 

@@ -73,8 +73,10 @@ function turnsAt(position: tf.Tensor, frequencies: Float64Array): tf.Tensor {
  *
  * With y half the angle, in [-pi / 2, pi / 2]: `1 - y^2 / 2 (1 - y^2 / 12 (...))` is cos y, `1 - y^2 / 6 (1 - y^2 / 20 (...))` is sin y / y,
  * both summed at once, innermost first; then cos 2y = 1 - 2 sin^2 y and sin 2y = 2 sin y cos y.
+ *
+ * @param turns of rank 3; gradients flow to it
  */
-function circlePoint(turns: tf.Tensor): { cos: tf.Tensor; sin: tf.Tensor } {
+export function circlePoint(turns: tf.Tensor): RotationAngles {
   const half = tf.mul(tf.sub(turns, tf.floor(tf.add(turns, 0.5))), Math.PI);
   const square = tf.mul(half, half);
   let sums: tf.Tensor = tf.ones([2, 1, 1, 1]);
