@@ -1,0 +1,14 @@
+export { card as memformerCard } from './card.ts';
+export { MemformerEncoder } from './encoder-layer.ts';
+export type { MemformerEncoderConfig } from './encoder-layer.ts';
+export { memformerEncoder } from './encoder.ts';
+export type { EncoderLayerTensors, EncoderSettings, EncoderTensors } from './encoder.ts';
+export { Memformer } from './layer.ts';
+export type { MemformerConfig } from './layer.ts';
+export { memformerMemory } from './memformer.ts';
+export type { MemformerSettings } from './memformer.ts';
+export { AttentionMaps, GatedWriter, NormalisedWriter } from './modules.ts';
+export type { MemoryWriter } from './modules.ts';
+export { naiveMemformerMemory } from './naive.ts';
+export type { NaiveMap, NaiveMemformerParameters, NaiveMemformerSettings } from './naive.ts';
+export type { AttentionTensors, GatedWriterTensors, MemformerParameters, NormalisedWriterTensors } from './parameters.ts';
