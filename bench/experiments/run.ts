@@ -1,6 +1,12 @@
+import { carryAFact } from './carry-a-fact/carry-a-fact.ts';
 import { recall } from './recall/recall.ts';
+import { selectiveCopying } from './selective-copying/selective-copying.ts';
 
-const experiments: Readonly<Record<string, (words: readonly string[]) => Promise<number>>> = { recall };
+const experiments: Readonly<Record<string, (words: readonly string[]) => Promise<number>>> = {
+  recall,
+  'selective-copying': selectiveCopying,
+  'carry-a-fact': carryAFact,
+};
 
 const [name = '', ...words] = process.argv.slice(2);
 const experiment = Object.hasOwn(experiments, name) ? experiments[name] : undefined;

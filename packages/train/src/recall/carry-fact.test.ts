@@ -25,9 +25,9 @@ describe('carrying a fact', () => {
         expect(ids[at + 1]).toBeGreaterThanOrEqual(firstKey + keys);
         valueOf.set(ids[at]!, ids[++at]!);
       }
-      expect([...valueOf.keys()].toSorted()).toEqual(Array.from({ length: keys }, (_, key) => firstKey + key));
+      expect([...valueOf.keys()].toSorted((a, b) => a - b)).toEqual(Array.from({ length: keys }, (_, key) => firstKey + key));
       const asked = ids.subarray(-keys);
-      expect([...asked].toSorted()).toEqual([...valueOf.keys()].toSorted());
+      expect([...asked].toSorted((a, b) => a - b)).toEqual([...valueOf.keys()].toSorted((a, b) => a - b));
       expect([...labels.subarray(-keys)]).toEqual([...asked].map((key) => valueOf.get(key)));
       expect(labels.subarray(0, -keys).every((label) => label === IGNORED)).toBe(true);
       expect(ids.subarray(segmentLength - keys, -keys).every((id) => id < firstKey)).toBe(true);
