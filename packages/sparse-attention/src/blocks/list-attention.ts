@@ -17,31 +17,35 @@ export interface Heads {
  *
  * @param heads query, key, value
  * @param blocks int32 [B, R, T, K], -1 for none, with R = G (one list per key head) or R = H (one per query head)
- * @param settings `keyBlock` tokens, `scale`, and `causal` (needs R = G): keys up to the query's own place, i + S - T
+ * @param settings `keyBlock` tokens, and `scale`
  * @returns output [B, T, H, Dv] and logSumExp [B, T, H]; 0 and -Infinity for an empty list
  */
 export function listAttention(
   { query, key, value }: Heads,
   blocks: tf.Tensor,
-  settings: { readonly keyBlock: number; readonly scale: number; readonly causal?: boolean },
+  settings: { readonly keyBlock: number; readonly scale: number },
 ): PartialAttention {
   const [batch, length, heads, width] = query.shape as [number, number, number, number];
   const groups = key.shape[2]!;
   const many = blocks.shape[3]!;
   const share = heads / groups;
-  const attributes = { causal: false, ...settings, queryBlock: 1 };
-  if (blocks.shape[1] === groups) return blockAttentionKernel.run({ query, key, value, blocks }, attributes);
+  const together = blocks.shape[1] === groups;
+  // query heads with one list are rows of one block, so that they are multiplied with its keys at once
+  const attributes = { causal: false, ...settings, queryBlock: together ? share : 1 };
+  if (share === 1) return blockAttentionKernel.run({ query, key, value, blocks }, attributes);
   return tidy(() => {
     // the query heads of a group become queries of their own: [B, T r, G, D]
     const apart = tf.transpose(tf.reshape(query, [batch, length, groups, share, width]), [0, 1, 3, 2, 4]);
-    const lists = tf.transpose(tf.reshape(blocks, [batch, groups, share, length, many]), [0, 1, 3, 2, 4]);
+    const lists = together
+      ? blocks
+      : tf.reshape(tf.transpose(tf.reshape(blocks, [batch, groups, share, length, many]), [0, 1, 3, 2, 4]), [
+          batch,
+          groups,
+          length * share,
+          many,
+        ]);
     const result = blockAttentionKernel.run(
-      {
-        query: tf.reshape(apart, [batch, length * share, groups, width]),
-        key,
-        value,
-        blocks: tf.reshape(lists, [batch, groups, length * share, many]),
-      },
+      { query: tf.reshape(apart, [batch, length * share, groups, width]), key, value, blocks: lists },
       attributes,
     );
     const back = (x: tf.Tensor, channels: number): tf.Tensor =>

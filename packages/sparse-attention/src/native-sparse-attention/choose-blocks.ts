@@ -26,7 +26,7 @@ const FLOOR = -1e29;
  * @param positions of the queries, [1 or B, T]
  * @param total tokens from the start of the sequence to its end
  * @param shape batch B and key heads G
- * @returns int32 [B, G, T, min(n, blocks)], -1 for none; without gradient
+ * @returns int32 [B, G, T, min(n, blocks)], the own block first, -1 for none; without gradient
  */
 export function chooseBlocks(
   scores: Omit<CompressedScores, 'positions'> | null,

@@ -1,7 +1,7 @@
 import * as tf from '@tensorflow/tfjs-core';
-import { softmaxAttention } from '@seqloom/core';
+import { mergeAttention, softmaxAttention } from '@seqloom/core';
 import { completedWindows } from '../blocks/completed-windows.ts';
-import { listAttention } from '../blocks/list-attention.ts';
+import { insideBlocks, listAttention } from '../blocks/list-attention.ts';
 import { chooseBlocks } from './choose-blocks.ts';
 import type { Compress } from './compression.ts';
 import type { SparseInputs, SparseSettings } from './native-sparse-attention.ts';
@@ -57,7 +57,11 @@ export function chunkForm(inputs: SparseInputs, settings: SparseSettings): tf.Te
     scores = { query, compressedKey: keys.rows, logSumExp };
   }
   const blocks = chooseBlocks(scores, positions, length, { batch, groups }, settings);
-  const selected = listAttention({ query, key, value }, blocks, { keyBlock: selectionBlock, scale, causal: true });
+  const own = insideBlocks({ query, key, value }, { block: selectionBlock, scale });
+  const others = blocks.shape[3]! - 1;
+  // the own block comes first; the others are complete, so that no query has to be hidden a key of them
+  const rest = others > 0 ? tf.slice(blocks, [0, 0, 0, 1], [batch, groups, length, others]) : null;
+  const selected = rest ? mergeAttention([own, listAttention({ query, key, value }, rest, { keyBlock: selectionBlock, scale })]) : own;
   branches.push({ output: selected.output, gate: selectedGate });
   if (window > 0) {
     const near = softmaxAttention({ query, key, value }, { causal: true, window, aligned: true, scale });
