@@ -85,7 +85,7 @@ const comparison: Comparison = {
   summary: 'Trains two layers of Mamba and of S5 on selective copying',
   components,
   candidates,
-  sizes: { dim: 32, steps: 600, rows: 32, heldOut: 256, scores: 10 },
+  sizes: { dim: 32, steps: 500, rows: 32, heldOut: 256, scores: 10 },
   peaks: [4e-3, 1e-2],
   panel,
   markdown,
