@@ -1,4 +1,5 @@
 import * as tf from '@tensorflow/tfjs-core';
+import { cumulativeSum } from '../numerics/cumulative-sum.ts';
 import { asFloat, expandToShape, outputOf, zeroGradient } from './broadcast.ts';
 
 type Axes = number | number[] | null;
@@ -117,7 +118,7 @@ export function reductionGradients(): tf.GradConfig[] {
     {
       kernelName: tf.Cumsum,
       gradFunc: (dy, _saved, attrs) => ({
-        x: () => tf.cumsum(dy as tf.Tensor, attrs.axis as number, attrs.exclusive as boolean, !attrs.reverse),
+        x: () => cumulativeSum(dy as tf.Tensor, attrs.axis as number, attrs.exclusive as boolean, !attrs.reverse),
       }),
     },
     { kernelName: tf.Cumprod, inputsToSave: ['x'], gradFunc: cumprodGradient },

@@ -1,5 +1,6 @@
 import * as tf from '@tensorflow/tfjs-core';
 import { checkSetting, checkTensor } from '../kernel/check-tensor.ts';
+import { cumulativeSum } from './cumulative-sum.ts';
 
 /** Settings of `chunkCumulativeSum`. */
 export type ChunkCumulativeSumOptions = {
@@ -25,7 +26,7 @@ function sumChunks(input: tf.Tensor, chunkSize: number, exclusive: boolean, reve
           [0, missing],
           [0, 0],
         ]);
-  const sums = tf.cumsum(tf.reshape(filled, [batch * chunks, chunkSize, width]), 1, exclusive, reverse);
+  const sums = cumulativeSum(tf.reshape(filled, [batch * chunks, chunkSize, width]), 1, exclusive, reverse);
   const whole = tf.reshape(sums, [batch, chunks * chunkSize, width]);
   return tf.reshape(missing === 0 ? whole : tf.slice(whole, [0, 0, 0], [batch, time, width]), input.shape);
 }
