@@ -1,6 +1,7 @@
 import { checkSetting, checkTensor, fail, keepValid } from '@seqloom/core';
 import type { Extents } from '@seqloom/core';
 import * as tf from '@tensorflow/tfjs-core';
+import { cosine, sine } from '../elementary.ts';
 import { chunkForm } from './chunk.ts';
 import type { Parts } from './complex.ts';
 import { parallelForm } from './parallel.ts';
@@ -113,7 +114,7 @@ function partsOf(tensors: ScanTensors, mask: tf.Tensor | undefined): { decay: Pa
 function decayOf({ decay, decayImaginary, logDecay, phase }: ScanTensors): tf.Tensor[] {
   if (decay) return decayImaginary ? [decay, decayImaginary] : [decay];
   const magnitude = tf.exp(logDecay!);
-  return phase ? [tf.mul(magnitude, tf.cos(phase)), tf.mul(magnitude, tf.sin(phase))] : [magnitude];
+  return phase ? [tf.mul(magnitude, cosine(phase)), tf.mul(magnitude, sine(phase))] : [magnitude];
 }
 
 function check(tensors: ScanTensors, { state, form = 'chunk', mask }: ScanSettings): void {

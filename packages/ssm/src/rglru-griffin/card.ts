@@ -24,7 +24,7 @@ export const card: MechanismCard = {
     licence: 'Apache-2.0',
   },
   deviations: [
-    '1 - a^2 is computed as tanh(-log a) (1 + a^2), which keeps its digits where a is close to 1; the original subtracts.',
+    '1 - a^2 is computed from log a so that it keeps its digits where a is close to 1; the original subtracts.',
     'Taps of the convolution start evenly within 1 / sqrt(K); the original draws them normally.',
   ],
   degenerate: [

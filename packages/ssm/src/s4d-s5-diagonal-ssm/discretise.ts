@@ -1,4 +1,5 @@
 import * as tf from '@tensorflow/tfjs-core';
+import { angleOf, cosine, expMinusOne, sine } from '../elementary.ts';
 import type { Parts } from '../parallel-scan/complex.ts';
 import type { Discretisation } from './naive.ts';
 
@@ -24,11 +25,9 @@ export type Discrete = {
 export function discretise(poleReal: tf.Tensor, poleImaginary: tf.Tensor, step: tf.Tensor, method: Discretisation): Discrete {
   const [re, im] = [tf.mul(poleReal, step), tf.mul(poleImaginary, step)];
   if (method === 'zoh') {
-    const size = tf.exp(re);
     // exp(z) - 1 = (expm1(re) cos(im) - 2 sin^2(im / 2)) + i exp(re) sin(im), without its cancellation at small steps
-    const grown = tf.mul(tf.tanh(tf.div(re, 2)), tf.add(size, 1));
-    const real = tf.sub(tf.mul(grown, tf.cos(im)), tf.mul(tf.square(tf.sin(tf.div(im, 2))), 2));
-    const imaginary = tf.mul(size, tf.sin(im));
+    const real = tf.sub(tf.mul(expMinusOne(re), cosine(im)), tf.mul(tf.square(sine(tf.div(im, 2))), 2));
+    const imaginary = tf.mul(tf.exp(re), sine(im));
     const square = tf.add(tf.square(poleReal), tf.square(poleImaginary));
     return {
       logDecay: re,
@@ -43,17 +42,21 @@ export function discretise(poleReal: tf.Tensor, poleImaginary: tf.Tensor, step: 
   const squares = tf.add(tf.square(a), tf.square(b));
   const below = tf.add(tf.square(tf.sub(1, a)), tf.square(b)); // |1 - z / 2|^2
   return {
-    // log |1 + z / 2| - log |1 - z / 2|
-    logDecay: tf.mul(logOnePlus(tf.div(tf.mul(a, 4), below)), 0.5),
-    phase: tf.atan2(tf.mul(b, 2), tf.sub(1, squares)),
+    logDecay: logRatio(a, b, below),
+    phase: angleOf(tf.mul(b, 2), tf.sub(1, squares)),
     factor: [tf.div(tf.mul(step, tf.sub(1, a)), below), tf.div(tf.mul(step, b), below)],
   };
 }
 
-// log(1 + x) to full precision: what rounding 1 + x lost comes back as a first-order term
-function logOnePlus(x: tf.Tensor): tf.Tensor {
-  const one = tf.add(x, 1);
-  return tf.add(tf.log(one), tf.div(tf.sub(x, tf.sub(one, 1)), one));
+// log |1 + z / 2| - log |1 - z / 2| for z / 2 = a + i b: the series of atanh where it is small, where a difference of logarithms would cancel
+function logRatio(a: tf.Tensor, b: tf.Tensor, below: tf.Tensor): tf.Tensor {
+  const ratio = tf.div(tf.mul(a, 2), tf.add(tf.add(tf.square(a), tf.square(b)), 1));
+  const square = tf.square(ratio);
+  const series = [1 / 7, 1 / 5, 1 / 3, 1].reduce<tf.Tensor>((sum, term) => tf.add(tf.mul(sum, square), term), tf.fill(ratio.shape, 1 / 9));
+  // an exact zero, of a pole at -2 / step, decays by 1e-15 instead
+  const above = tf.maximum(tf.add(tf.square(tf.add(a, 1)), tf.square(b)), 1e-30);
+  const difference = tf.mul(tf.sub(tf.log(above), tf.log(below)), 0.5);
+  return tf.where(tf.greater(ratio, -0.25), tf.mul(ratio, series), difference);
 }
 
 /**
@@ -66,7 +69,5 @@ export function powers({ logDecay, phase }: Discrete, exponents: tf.Tensor): [tf
   const column = (part: tf.Tensor): tf.Tensor => tf.mul(tf.reshape(part, [...part.shape, 1]), exponents);
   const size = tf.exp(column(logDecay));
   const angle = column(phase);
-  // sine and cosine are at their best near zero
-  const small = tf.sub(angle, tf.mul(tf.round(tf.div(angle, 2 * Math.PI)), 2 * Math.PI));
-  return [tf.mul(size, tf.cos(small)), tf.mul(size, tf.sin(small))];
+  return [tf.mul(size, cosine(angle)), tf.mul(size, sine(angle))];
 }
