@@ -1,7 +1,9 @@
 import * as tf from '@tensorflow/tfjs-core';
-import { blockAttentionKernel, gatherRows, tidy, topKKernel } from '@seqloom/core';
+import { tidy } from '@seqloom/core';
 import type { State, StateShapes } from '@seqloom/core';
 import { detach } from '../blocks/detach.ts';
+import { listedMembers, memberList, windowOverList } from './members.ts';
+import type { MemberPlaces } from './members.ts';
 import { nearestClusters, similarities, unitVectors } from './clusters.ts';
 
 /** Sizes of the member cache of recent routing. */
@@ -73,61 +75,62 @@ export function recentRouting(
   const { query, value, centroids, memoryKey, memoryValue } = inputs;
   const { window, valid = null, lengths = null } = settings;
   const [batch, length, heads, headDim] = query.shape as [number, number, number, number];
-  const clusters = centroids.shape[1]!;
+  const [clusters, valueDim] = [centroids.shape[1]!, value.shape[3]!];
   const slots = clusters * window;
-  const memories = memoryKey?.shape[2] ?? 0;
   const scale = settings.scale ?? headDim ** -0.5;
   return tidy(() => {
+    const shared = !inputs.key;
     const key = inputs.key ?? unitVectors(query);
     const ofQuery = nearestClusters(similarities(query, centroids)); // [B, H, T]
-    const ofKey = inputs.key ? nearestClusters(similarities(key, centroids)) : ofQuery;
-    const held = detach(state['member.position']!);
-    const rounds = arrivals(ofKey, valid, held, window, clusters);
-    const pick = (table: tf.Tensor, hot: tf.Tensor): tf.Tensor => tf.sum(tf.mul(hot, table), 3); // [B, H, T]
-    const hot = clusterRows(ofQuery, clusters);
-    const own = {
-      start: pick(tf.expandDims(rounds.start, 2), hot),
-      count: pick(rounds.count, hot),
-      held: pick(tf.expandDims(rounds.held, 2), hot),
-      cluster: tf.cast(ofQuery, 'float32'),
+    const ofKey = shared ? ofQuery : nearestClusters(similarities(key, centroids));
+    const filled = tf.clipByValue(tf.transpose(detach(state['member.position']!), [0, 2, 1]), 0, 1); // [B, H, C w]
+    const keys = clusterRows(ofKey, clusters);
+    const counted = valid ? tf.mul(keys, tf.reshape(valid, [batch, 1, length, 1])) : keys;
+    const counts = tf.cumsum(counted, 2); // [B, H, T, C]
+    const totals = tf.reshape(tf.slice(counts, [0, 0, length - 1, 0], [-1, -1, 1, -1]), [batch, heads, clusters]);
+    // all members in one list: of each cluster the w slots of the cache and then its new keys, in order of time
+    const first = tf.add(tf.cumsum(totals, 2, true), tf.range(0, slots, window, 'float32')); // [B, H, C]
+    const ends = tf.add(tf.expandDims(tf.add(first, window), 2), counts); // [B, H, T, C]
+    const pick = (table: tf.Tensor, hot: tf.Tensor): tf.Tensor => tf.sum(tf.mul(hot, table), 3);
+    const hot = shared ? keys : clusterRows(ofQuery, clusters);
+    const end = pick(ends, hot); // [B, H, T], behind the last member that a query sees
+    const place = tf.sub(shared ? end : pick(ends, keys), 1);
+    const time = tf.range(0, length, 1, 'float32');
+    // padding stands behind all members
+    const behind = tf.add(time, slots);
+    const there = valid && tf.reshape(valid, [batch, 1, length]);
+    const members: MemberPlaces = {
+      cached: tf.reshape(tf.add(tf.expandDims(first, 3), tf.range(0, window, 1, 'float32')), [batch, heads, slots]),
+      fresh: there ? tf.add(behind, tf.mul(tf.sub(place, behind), there)) : place,
     };
-    let lists = recentMembers(rounds.order, own, window, slots); // [B, H, T, w]
-    if (!inputs.key) {
-      // the newest member is the query itself: it stays only where it is alone
-      const others = window === 1 ? tf.zerosLike(own.count) : tf.sub(tf.add(own.count, own.held), 1);
-      const alone = memories > 0 ? tf.zerosLike(others) : tf.clipByValue(tf.sub(1, others), 0, 1);
-      const [older, self] = [
-        tf.slice(lists, [0, 0, 0, 0], [-1, -1, -1, window - 1]),
-        tf.slice(lists, [0, 0, 0, window - 1], [-1, -1, -1, 1]),
-      ];
-      const kept = tf.sub(tf.mul(tf.add(self, 1), tf.expandDims(alone, 3)), 1);
-      lists = window === 1 ? kept : tf.concat([older, kept], 3);
-    }
-    const parts: { key: tf.Tensor[]; value: tf.Tensor[] } = {
-      key: [state['member.key']!, key],
-      value: [state['member.value']!, value],
-    };
-    if (memoryKey && memoryValue) {
-      const first = slots + length;
-      const places = tf.add(tf.expandDims(tf.mul(own.cluster, memories), 3), tf.range(first, first + memories, 1, 'float32'));
-      lists = tf.concat([lists, places], 3);
-      parts.key.push(spread(memoryKey, batch));
-      parts.value.push(spread(memoryValue, batch));
-    }
-    const { output } = blockAttentionKernel.run(
-      { query, key: tf.concat(parts.key, 1), value: tf.concat(parts.value, 1), blocks: tf.cast(lists, 'int32') },
-      { scale, causal: false, queryBlock: 1, keyBlock: 1 },
-    );
-    const last = recentMembers(rounds.order, rounds.atEnd, window, slots); // [B, H, C, w]
-    const positions = tf.add(tf.reshape(detach(state.position), [batch, 1]), tf.range(1, length + 1, 1, 'float32'));
-    const everyHead = tf.add(tf.expandDims(positions, 2), tf.zeros([1, 1, heads]));
-    const keep = membersFrom(tf.reshape(last, [batch, heads, slots]), slots + length);
+    const position = tf.add(tf.reshape(detach(state.position), [batch, 1]), tf.add(time, 1));
+    const marks = tf.add(tf.expandDims(valid ? tf.mul(position, valid) : position, 2), tf.zeros([1, 1, heads])); // [B, T, H]
+    const rows = tf.concat(
+      [
+        tf.concat([state['member.key']!, key], 1),
+        tf.concat([state['member.value']!, value], 1),
+        tf.expandDims(tf.concat([detach(state['member.position']!), marks], 1), 3),
+      ],
+      3,
+    ); // [B, C w + T, H, D + Dv + 1]
+    // one window over the sorted list also computes its cached part, so it needs enough new tokens to pay
+    const together = shared && !memoryKey && window > 1 && 8 * length >= slots;
+    const list = memberList(rows, members, together);
+    const held = tf.sum(tf.reshape(filled, [batch, heads, clusters, window]), 3);
+    const others = tf.sub(tf.add(pick(counts, hot), pick(tf.expandDims(held, 2), hot)), shared ? 1 : 0); // members but the query's own
+    const call = { query, value, window, scale, others, sizes: [headDim, valueDim, 1] as const };
+    const output = together
+      ? windowOverList({ ...call, list, place: members.fresh })
+      : listedMembers({ ...call, list, end, shared, cluster: ofQuery, memoryKey, memoryValue });
+    // the last w members of each cluster are the next cache
+    const kept = tf.reshape(tf.add(tf.expandDims(tf.add(first, totals), 3), tf.range(0, window, 1, 'float32')), [batch, heads, slots]);
+    const next = tf.split(list.rowsAt(kept), [headDim, valueDim, 1], 3) as [tf.Tensor, tf.Tensor, tf.Tensor];
     return {
       output: output as tf.Tensor4D,
       state: {
-        'member.key': keep(state['member.key']!, key),
-        'member.value': keep(state['member.value']!, value),
-        'member.position': tf.reshape(keep(tf.expandDims(held, 3), tf.expandDims(everyHead, 3)), [batch, slots, heads]),
+        'member.key': next[0],
+        'member.value': next[1],
+        'member.position': detach(tf.reshape(next[2], [batch, slots, heads])),
         position: tf.add(state.position, lengths ?? length),
       } as unknown as State,
     };
@@ -139,92 +142,4 @@ function clusterRows(x: tf.Tensor, clusters: number): tf.Tensor {
   // whole numbers: clip says whether they differ; tfjs-webgpu takes no running sum of a fresh cast, hence no tf.equal
   const distance = tf.sub(tf.expandDims(tf.cast(x, 'float32'), 3), tf.range(0, clusters, 1, 'float32'));
   return tf.sub(1, tf.clipByValue(tf.abs(distance), 0, 1));
-}
-
-/** Where the new keys of each cluster stand once they are sorted by cluster and time. */
-interface Arrivals {
-  /** float32 [B, H, T], new keys by cluster, within a cluster by time, padding last */
-  readonly order: tf.Tensor;
-  /** [B, H, C], place of a cluster's first new key in the order */
-  readonly start: tf.Tensor;
-  /** [B, H, T, C], new keys of each cluster up to a token */
-  readonly count: tf.Tensor;
-  /** [B, H, C], members in the cache */
-  readonly held: tf.Tensor;
-  /** all clusters as they stand after the last token */
-  readonly atEnd: ListEnds;
-}
-
-/** Ends of lists of members, each [B, H, N]. */
-interface ListEnds {
-  readonly start: tf.Tensor;
-  /** new members that the list may hold */
-  readonly count: tf.Tensor;
-  /** cached members */
-  readonly held: tf.Tensor;
-  readonly cluster: tf.Tensor;
-}
-
-function arrivals(ofKey: tf.Tensor, valid: tf.Tensor2D | null, positions: tf.Tensor, window: number, clusters: number): Arrivals {
-  const [batch, heads, length] = ofKey.shape as [number, number, number];
-  const there = valid && tf.reshape(valid, [batch, 1, length]);
-  const plain = clusterRows(ofKey, clusters);
-  const hot = there ? tf.mul(plain, tf.expandDims(there, 3)) : plain;
-  const count = tf.cumsum(hot, 2);
-  const total = tf.reshape(tf.slice(count, [0, 0, length - 1, 0], [-1, -1, 1, -1]), [batch, heads, clusters]);
-  const start = tf.cumsum(total, 2, true);
-  const cluster = tf.cast(ofKey, 'float32');
-  const bucket = there ? tf.add(clusters, tf.mul(tf.sub(cluster, clusters), there)) : cluster;
-  // all keys of a row are distinct, so their order is too
-  const rank = tf.neg(tf.add(tf.mul(bucket, length), tf.range(0, length, 1, 'float32')));
-  const { indices } = topKKernel.run({ input: rank }, { k: length });
-  const filled = tf.clipByValue(tf.transpose(positions, [0, 2, 1]), 0, 1);
-  const held = tf.sum(tf.reshape(filled, [batch, heads, clusters, window]), 3);
-  const all = tf.add(tf.range(0, clusters, 1, 'float32'), tf.zeros([batch, heads, 1]));
-  return { order: tf.add(tf.cast(indices, 'float32'), 0), start, count, held, atEnd: { start, count: total, held, cluster: all } };
-}
-
-/**
- * The last w members of lists, oldest first: rows of the cache (slots) with the new tokens behind it, -1 for none.
- *
- * @returns float32 [B, H, N, w]
- */
-function recentMembers(order: tf.Tensor, { start, count, held, cluster }: ListEnds, window: number, slots: number): tf.Tensor {
-  const [batch, heads, length] = order.shape as [number, number, number];
-  const age = tf.range(window - 1, -1, -1, 'float32');
-  const fresh = tf.expandDims(count, 3);
-  // whole numbers: clip(x, 0, 1) says x >= 1
-  const isNew = tf.clipByValue(tf.sub(fresh, age), 0, 1);
-  const place = tf.sub(tf.add(tf.expandDims(start, 3), tf.sub(fresh, 1)), age);
-  const row = tf.reshape(tf.range(0, batch * heads * length, length, 'float32'), [batch, heads, 1, 1]);
-  const flat = tf.cast(tf.add(tf.clipByValue(place, 0, length - 1), row), 'int32');
-  const token = gatherRows({ table: tf.reshape(order, [batch * heads * length, 1]), indices: flat });
-  const back = tf.sub(age, fresh); // among cached members, 0 is the newest
-  const isOld = tf.mul(tf.sub(1, isNew), tf.clipByValue(tf.sub(tf.expandDims(held, 3), back), 0, 1));
-  const slot = tf.sub(tf.add(tf.mul(tf.expandDims(cluster, 3), window), window - 1), back);
-  const fromNew = tf.mul(isNew, tf.add(tf.reshape(token, place.shape), slots + 1));
-  return tf.sub(tf.add(fromNew, tf.mul(isOld, tf.add(slot, 1))), 1);
-}
-
-/** Memories [H, C, M, D] as keys of every row: [B, C M, H, D]. */
-function spread(memory: tf.Tensor, batch: number): tf.Tensor {
-  const [heads, clusters, memories, width] = memory.shape as [number, number, number, number];
-  const one = tf.transpose(tf.reshape(memory, [heads, clusters * memories, width]), [1, 0, 2]);
-  const all = tf.add(tf.reshape(one, [1, clusters * memories * heads * width]), tf.zeros([batch, 1]));
-  return tf.reshape(all, [batch, clusters * memories, heads, width]);
-}
-
-/** Picks members [B, H, R] out of a cache [B, R, H, D] with new rows behind it, zeros where there is none. */
-function membersFrom(members: tf.Tensor, total: number): (cached: tf.Tensor, fresh: tf.Tensor) => tf.Tensor {
-  const [batch, heads, slots] = members.shape as [number, number, number];
-  const perSlot = tf.transpose(members, [0, 2, 1]); // [B, R, H]
-  const exists = tf.expandDims(tf.clipByValue(tf.add(perSlot, 1), 0, 1), 3);
-  const first = tf.reshape(tf.range(0, batch * total, total, 'float32'), [batch, 1, 1]);
-  const row = tf.add(tf.mul(tf.add(tf.relu(perSlot), first), heads), tf.range(0, heads, 1, 'float32'));
-  const indices = tf.cast(tf.reshape(row, [batch * slots * heads]), 'int32');
-  return (cached, fresh) => {
-    const width = cached.shape[3]!;
-    const table = tf.reshape(tf.concat([cached, fresh], 1), [batch * total * heads, width]);
-    return tf.mul(tf.reshape(gatherRows({ table, indices }), [batch, slots, heads, width]), exists);
-  };
 }
