@@ -1,4 +1,5 @@
 import { carryAFact } from './carry-a-fact/carry-a-fact.ts';
+import { farRecallExperiment } from './far-recall/far-recall.ts';
 import { recall } from './recall/recall.ts';
 import { selectiveCopying } from './selective-copying/selective-copying.ts';
 
@@ -6,6 +7,7 @@ const experiments: Readonly<Record<string, (words: readonly string[]) => Promise
   recall,
   'selective-copying': selectiveCopying,
   'carry-a-fact': carryAFact,
+  'far-recall': farRecallExperiment,
 };
 
 const [name = '', ...words] = process.argv.slice(2);
