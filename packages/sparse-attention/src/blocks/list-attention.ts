@@ -16,7 +16,7 @@ export interface Heads {
  * Attention of each query to whole blocks of its own list, on the `BlockAttention` kernel.
  *
  * @param heads query, key, value
- * @param blocks int32 [B, R, T, K], -1 for none, with R = G (one list per key head) or R = H (one per query head)
+ * @param blocks whole numbers in float32 [B, R, T, K], -1 for none, with R = G (one list per key head) or R = H (one per query head)
  * @param settings `keyBlock` tokens, and `scale`
  * @returns output [B, T, H, Dv] and logSumExp [B, T, H]; 0 and -Infinity for an empty list
  */
@@ -32,7 +32,7 @@ export function listAttention(
   const together = blocks.shape[1] === groups;
   // query heads with one list are rows of one block, so that they are multiplied with its keys at once
   const attributes = { causal: false, ...settings, queryBlock: together ? share : 1 };
-  if (share === 1) return blockAttentionKernel.run({ query, key, value, blocks }, attributes);
+  if (share === 1) return blockAttentionKernel.run({ query, key, value, blocks: tf.cast(blocks, 'int32') }, attributes);
   return tidy(() => {
     // the query heads of a group become queries of their own: [B, T r, G, D]
     const apart = tf.transpose(tf.reshape(query, [batch, length, groups, share, width]), [0, 1, 3, 2, 4]);
@@ -45,7 +45,7 @@ export function listAttention(
           many,
         ]);
     const result = blockAttentionKernel.run(
-      { query: tf.reshape(apart, [batch, length * share, groups, width]), key, value, blocks: lists },
+      { query: tf.reshape(apart, [batch, length * share, groups, width]), key, value, blocks: tf.cast(lists, 'int32') },
       attributes,
     );
     const back = (x: tf.Tensor, channels: number): tf.Tensor =>

@@ -36,16 +36,15 @@ export interface Choice {
  *
  * @param scores [..., N], finite and detached: a choice has no gradient
  * @param choice which blocks are visible or forced, and how many to take
- * @returns int32 [..., min(count, N)], -1 where fewer blocks are visible
+ * @returns whole numbers in float32, which every backend can transpose, [..., min(count, N)]; -1 where fewer blocks are visible
  */
 export function selectBlocks(scores: tf.Tensor, { visible, forced, count }: Choice): tf.Tensor {
   return tidy(() => {
     const hidden = tf.mul(tf.sub(visible, 1), 10 * FAR);
     const ranked = tf.add(scores, forced ? tf.add(tf.mul(forced, FAR), hidden) : hidden);
     const { values, indices } = topKKernel.run({ input: ranked }, { k: Math.min(count, scores.shape.at(-1)!) });
-    const kept = tf.cast(tf.greater(values, -FAR / 2), 'int32');
-    const one = tf.scalar(1, 'int32');
-    return tf.sub(tf.mul(tf.add(indices, one), kept), one);
+    const kept = tf.cast(tf.greater(values, -FAR / 2), 'float32');
+    return tf.sub(tf.mul(tf.add(tf.cast(indices, 'float32'), 1), kept), 1);
   });
 }
 

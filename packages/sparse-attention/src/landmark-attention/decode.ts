@@ -64,7 +64,7 @@ export function decodeForm(
   const own = tf.floor(tf.div(positions, blockLength)); // [B, T]
   const ordinary = (asking: tf.Tensor, blocks: tf.Tensor, at: tf.Tensor) =>
     gatheredAttention({ query: asking, ...joined }, tokensOfBlocks(blocks, { origin, positions: at }, blockLength, blockLength - 1), scale);
-  const first = tf.add(tf.cast(tf.reshape(own, [batch, 1, fresh, 1]), 'int32'), tf.zeros([batch, groups, fresh, 1], 'int32'));
+  const first = tf.add(tf.reshape(own, [batch, 1, fresh, 1]), tf.zeros([batch, groups, fresh, 1]));
   const near = ordinary(turned, first, positions);
   const total = cached + fresh;
   const earlier = Math.floor((total - 1) / blockLength);

@@ -20,7 +20,7 @@ export interface Seekers {
 
 /** Earlier blocks of each query, and how many blocks away they are taken to stand. */
 export interface Retrieved {
-  /** int32 [B, H, T, K], -1 for none */
+  /** whole numbers in float32 [B, H, T, K], -1 for none */
   readonly blocks: tf.Tensor;
   /** float32 [B, H, T, K] */
   readonly distance: tf.Tensor;
@@ -34,7 +34,7 @@ export function allBlocks({ query, landmarks, own }: Seekers): Retrieved {
     const number = tf.add(tf.range(0, count, 1, 'float32'), tf.zeros([batch, heads, length, count]));
     const visible = tf.expandDims(earlierBlocks(own, count), 1); // [1 or B, 1, T, N]
     const blocks = tf.sub(tf.mul(tf.add(number, 1), visible), 1);
-    return { blocks: tf.cast(blocks, 'int32'), distance: trueDistance(own, number, visible) };
+    return { blocks, distance: trueDistance(own, number, visible) };
   });
 }
 
@@ -63,10 +63,9 @@ export function bestBlocks(seekers: Seekers, retrieved: number, { positions }: L
       scores = tf.add(tf.mul(scores, near), tf.mul(far, tf.sub(1, near)));
     }
     const blocks = selectBlocks(scores, { visible: tf.expandDims(before, 1), count: retrieved });
-    const chosen = tf.cast(blocks, 'float32');
-    const valid = tf.clipByValue(tf.add(chosen, 1), 0, 1);
-    const actual = trueDistance(own, chosen, valid);
-    return { blocks, distance: stingy ? stingyDistance(chosen, valid, actual) : actual };
+    const valid = tf.clipByValue(tf.add(blocks, 1), 0, 1);
+    const actual = trueDistance(own, blocks, valid);
+    return { blocks, distance: stingy ? stingyDistance(blocks, valid, actual) : actual };
   });
 }
 
@@ -90,7 +89,7 @@ function stingyDistance(chosen: tf.Tensor, valid: tf.Tensor, distance: tf.Tensor
  * @param seekers queries and landmarks
  * @param own attention to the own block
  * @param found blocks [B, H, T, K] and their distances
- * @param read attention of copies of the queries [B, K T, H, D] to the ordinary tokens of one block each, int32 [B, H, K T, 1]
+ * @param read attention of copies of the queries [B, K T, H, D] to the ordinary tokens of one block each, [B, H, K T, 1]
  * @param settings scale and positions
  * @returns [B, T, H, Dv]
  */
@@ -114,17 +113,16 @@ export function retrieve(
     }
     copies = tf.reshape(copies, [batch, rows, heads, width]);
     const blocks = tf.transpose(found.blocks, [0, 3, 2, 1]); // [B, K, T, H]
-    const zero = tf.scalar(0, 'int32');
     // query head h of row b meets key head floor(h G / H)
-    const first = Int32Array.from({ length: batch * heads }, (_, n) => {
+    const first = Float32Array.from({ length: batch * heads }, (_, n) => {
       return Math.floor(n / heads) * count * groups + Math.floor(((n % heads) * groups) / heads);
     });
-    const entry = tf.mul(tf.maximum(blocks, zero), tf.scalar(groups, 'int32'));
-    const indices = tf.add(entry, tf.tensor(first, [batch, 1, 1, heads], 'int32'));
+    const entry = tf.add(tf.mul(tf.relu(blocks), groups), tf.tensor(first, [batch, 1, 1, heads]));
+    const indices = tf.cast(tf.reshape(entry, [batch * rows * heads]), 'int32');
     const table = tf.reshape(landmarks, [batch * count * groups, width]);
     const met = tf.reshape(gatherRowsKernel.run({ table, indices }, {}).rows, [batch, rows, heads, width]);
     const products = tf.reshape(tf.mul(tf.sum(tf.mul(copies, met), 3), scale), [batch, many, length, heads]);
-    const hidden = tf.mul(tf.cast(tf.minimum(blocks, zero), 'float32'), 1e30);
+    const hidden = tf.mul(tf.minimum(blocks, 0), 1e30);
     const lists = tf.reshape(tf.transpose(found.blocks, [0, 1, 3, 2]), [batch, heads, rows, 1]);
     const outputs = read(copies, lists);
     return groupedSoftmax(own, tf.reshape(outputs, [batch, many, length, heads, outputs.shape[3]!]), tf.add(products, hidden));

@@ -66,8 +66,7 @@ export function decodeForm(
   const places = cachePlaces(detach(state.position), state.key.shape[1]!, fresh);
   const own = tf.floor(tf.div(places.positions, blockSize)); // [B, T]
   const counts = countWindowsOf(detach(next.position), { length: blockSize, stride: blockSize });
-  const first = tf.cast(tf.reshape(own, [batch, 1, fresh, 1]), 'int32');
-  let lists: tf.Tensor = tf.add(first, tf.zeros([batch, heads, fresh, 1], 'int32'));
+  let lists: tf.Tensor = tf.add(tf.reshape(own, [batch, 1, fresh, 1]), tf.zeros([batch, heads, fresh, 1]));
   const complete = next.blockKey.shape[1]!;
   if (complete > 0 && topK > 1) {
     const gates = groupedScores(detach(query), frontAligned(detach(next.blockKey), counts)); // [B, H, T, N]

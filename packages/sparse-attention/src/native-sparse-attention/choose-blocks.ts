@@ -18,6 +18,8 @@ export interface CompressedScores {
 
 // log-sum-exps of nothing are -Infinity, which must not meet the mask
 const FLOOR = -1e29;
+// weights of windows that may live at once
+const TILE_ELEMENTS = 1 << 22;
 
 /**
  * The blocks that each group of query heads reads: its own, first and last ones, and those whose windows got the most weight.
@@ -26,9 +28,38 @@ const FLOOR = -1e29;
  * @param positions of the queries, [1 or B, T]
  * @param total tokens from the start of the sequence to its end
  * @param shape batch B and key heads G
- * @returns int32 [B, G, T, min(n, blocks)], the own block first, -1 for none; without gradient
+ * @returns whole numbers in float32 [B, G, T, min(n, blocks)], the own block first, -1 for none; without gradient
  */
 export function chooseBlocks(
+  scores: Omit<CompressedScores, 'positions'> | null,
+  positions: tf.Tensor,
+  total: number,
+  { batch, groups }: { readonly batch: number; readonly groups: number },
+  settings: SparseSettings,
+): tf.Tensor {
+  const length = positions.shape[1]!;
+  const together = scores
+    ? Math.max(1, Math.floor(TILE_ELEMENTS / (batch * scores.query.shape[2]! * scores.compressedKey.shape[1]!)))
+    : length;
+  return tidy(() => {
+    const cut = (x: tf.Tensor, from: number, count: number): tf.Tensor =>
+      tf.slice(x, [0, from, ...x.shape.slice(2).map(() => 0)], [x.shape[0]!, count, ...x.shape.slice(2)]);
+    const pieces: tf.Tensor[] = [];
+    for (let from = 0; from < length; from += together) {
+      const size = Math.min(together, length - from);
+      const part = scores && {
+        query: cut(detach(scores.query), from, size),
+        compressedKey: detach(scores.compressedKey),
+        logSumExp: cut(detach(scores.logSumExp), from, size),
+      };
+      pieces.push(chooseFor(part, cut(positions, from, size), total, { batch, groups }, settings));
+    }
+    return pieces.length === 1 ? pieces[0]! : tf.concat(pieces, 2);
+  });
+}
+
+/** The choice of a run of queries. */
+function chooseFor(
   scores: Omit<CompressedScores, 'positions'> | null,
   positions: tf.Tensor,
   total: number,
@@ -64,8 +95,8 @@ function importanceOf(
   const [, windows, groups] = compressedKey.shape as [number, number, number];
   const last = tf.add(tf.mul(tf.range(0, windows, 1, 'float32'), compressionStride), compressionLength - 1);
   const complete = tf.clipByValue(tf.add(tf.sub(tf.expandDims(positions, 2), last), 1), 0, 1); // [1 or B, T, N]
-  const logits = tf.mul(groupedScores(detach(query), detach(compressedKey)), scale); // [B, H, T, N]
-  const normaliser = tf.maximum(tf.expandDims(tf.transpose(detach(logSumExp), [0, 2, 1]), 3), FLOOR);
+  const logits = groupedScores(tf.mul(query, scale), compressedKey); // [B, H, T, N]
+  const normaliser = tf.maximum(tf.expandDims(tf.transpose(logSumExp, [0, 2, 1]), 3), FLOOR);
   const hidden = tf.mul(tf.sub(tf.expandDims(complete, 1), 1), 1e30);
   const weights = tf.exp(tf.add(tf.sub(logits, normaliser), hidden));
   const grouped = tf.sum(tf.reshape(weights, [batch, groups, heads / groups, length, windows]), 2); // [B, G, T, N]
