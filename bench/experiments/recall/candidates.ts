@@ -40,15 +40,9 @@ export const candidates: readonly Candidate[] = [
     recurrent: true,
   },
   { name: 'delta-net', label: 'DeltaNet', definition: { type: 'delta-net', ...one, kernelSize: 0 }, recurrent: true },
+  // in so few steps decays without a bound silence channels of the key before there is anything to recall, and stay there
   {
     name: 'kimi-delta-attention',
-    label: 'KDA',
-    definition: { type: 'kimi-delta-attention', ...one, kernelSize: 0 },
-    recurrent: true,
-  },
-  // without a bound decays silence channels of the key before there is anything to recall, and silent channels have no gradient
-  {
-    name: 'kimi-delta-attention-bounded',
     label: 'KDA, log decays above -0.1',
     definition: { type: 'kimi-delta-attention', ...one, kernelSize: 0, lowestLogDecay: -0.1 },
     recurrent: true,
