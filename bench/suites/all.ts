@@ -5,6 +5,7 @@ import { decode } from './decode.ts';
 import { linearAttention } from './linear-attention.ts';
 import { matmul } from './matmul.ts';
 import { mechanisms } from './mechanisms.ts';
+import { neighborhoodRouting } from './neighborhood-routing.ts';
 import { scan } from './scan.ts';
 import { softmaxAttention } from './softmax-attention.ts';
 import { sparseAttention } from './sparse-attention.ts';
@@ -17,6 +18,7 @@ export const suites: readonly Suite[] = [
   linearAttention,
   softmaxAttention,
   sparseAttention,
+  neighborhoodRouting,
   scan,
   ssm,
   conv,
