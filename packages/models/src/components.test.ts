@@ -13,6 +13,8 @@ const configs: Record<string, Record<string, unknown>> = {
   'mamba2-ssd': { headDim: 4 },
   'short-causal-conv1d': {},
   'parallel-scan': {},
+  s4d: {},
+  's4d-s5-diagonal-ssm': {},
   'neighborhood-attention': { heads: 2, window: 3 },
   'transformer-xl-recurrence': { heads: 2, memoryLength: 4 },
   lm2: { heads: 2, slots: 3, segmentLength: 4 },

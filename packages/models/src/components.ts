@@ -26,7 +26,7 @@ import {
   NeighborhoodAttention,
   RoutingAttention,
 } from '@seqloom/sparse-attention';
-import { GatedImpulseRecurrence, GriffinRecurrence, Mamba, Mamba2, ShortCausalConv1d } from '@seqloom/ssm';
+import { GatedImpulseRecurrence, GriffinRecurrence, Mamba, Mamba2, S4d, S5, ShortCausalConv1d } from '@seqloom/ssm';
 
 /** A component's config as it stands in a definition, with `dim` and `seed` filled in and `type` left out. */
 export type ComponentConfig = Readonly<Record<string, unknown>> & { readonly dim: number; readonly seed: number };
@@ -68,6 +68,8 @@ export const defaultComponents: Components = {
     'mamba2-ssd': from(Mamba2),
     'short-causal-conv1d': from(ShortCausalConv1d),
     'parallel-scan': from(GatedImpulseRecurrence),
+    s4d: from(S4d),
+    's4d-s5-diagonal-ssm': from(S5),
     'rglru-griffin': from(GriffinRecurrence),
     moba: from(MobaAttention),
     'native-sparse-attention': from(NativeSparseAttention),
