@@ -49,7 +49,7 @@ export function mergeAttention(parts: readonly PartialAttention[]): { output: tf
   const width = shape.at(-1)!;
   const merge = tf.customGrad((...args) => {
     const save = args.pop() as tf.GradSaveFunc;
-    const [outputs, sums] = args as tf.Tensor[] as [tf.Tensor, tf.Tensor]; // [P, ..., Dv], [P, ..., 1]
+    const [outputs, sums] = args as tf.Tensor[] as [tf.Tensor, tf.Tensor]; // [P, N, Dv], [P, N, 1]
     const { output, logSumExp, shares } = combine(outputs, sums);
     // one tensor carries both results: a custom gradient has one output
     const value = tf.concat([output, logSumExp], -1);
@@ -67,18 +67,19 @@ export function mergeAttention(parts: readonly PartialAttention[]): { output: tf
     };
   });
   return tf.tidy(() => {
+    // flat rows: tfjs-webgpu broadcasts at most four axes
     const packed = merge(
-      tf.stack(parts.map((part) => part.output)),
-      tf.expandDims(tf.stack(parts.map((part) => part.logSumExp)), -1),
+      tf.stack(parts.map((part) => tf.reshape(part.output, [-1, width]))),
+      tf.stack(parts.map((part) => tf.reshape(part.logSumExp, [-1, 1]))),
     ) as tf.Tensor;
     const [output, logSumExp] = unpack(packed, width);
-    return { output, logSumExp: tf.reshape(logSumExp, leading) };
+    return { output: tf.reshape(output, shape), logSumExp: tf.reshape(logSumExp, leading) };
   });
 }
 
 function combine(outputs: tf.Tensor, sums: tf.Tensor): { output: tf.Tensor; logSumExp: tf.Tensor; shares: tf.Tensor } {
-  const top = tf.maximum(tf.max(sums, 0), FLOOR); // [..., 1]
-  const weights = tf.exp(tf.sub(sums, top)); // [P, ..., 1]
+  const top = tf.maximum(tf.max(sums, 0), FLOOR); // [N, 1]
+  const weights = tf.exp(tf.sub(sums, top)); // [P, N, 1]
   const total = tf.sum(weights, 0);
   const shares = tf.div(weights, tf.maximum(total, 1.2e-38));
   return { output: tf.sum(tf.mul(shares, outputs), 0), logSumExp: tf.add(top, tf.log(total)), shares };

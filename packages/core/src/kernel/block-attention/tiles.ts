@@ -133,7 +133,8 @@ export interface BlockTile {
 // 1 where a query may see a key, else 0: [B * G * count, 1, queryBlock or 1, K * keyBlock]
 function visibility(chosen: tf.Tensor, start: number, count: number, causal: boolean, sizes: BlockSizes): tf.Tensor {
   const { batch, groups, keys, queries, queryBlock, keyBlock, chosen: many } = sizes;
-  const first = tf.reshape(tf.mul(tf.cast(chosen, 'float32'), keyBlock), [batch * groups, count, 1, many, 1]);
+  // flat rows: tfjs-webgpu broadcasts at most four axes
+  const first = tf.reshape(tf.mul(tf.cast(chosen, 'float32'), keyBlock), [batch * groups * count * many, 1]);
   const position = tf.reshape(tf.add(first, tf.range(0, keyBlock, 1, 'float32')), [batch * groups, count, 1, many * keyBlock]);
   // -1 for none makes negative positions
   let seen: tf.Tensor = tf.logicalAnd(tf.greaterEqual(position, 0), tf.less(position, keys));
