@@ -1,5 +1,15 @@
+export { TitansNeuralMemory } from './layer.ts';
+export type { TitansNeuralMemoryConfig } from './layer.ts';
+export { TitansMemoryAsContext } from './memory-as-context.ts';
+export type { TitansMemoryAsContextConfig } from './memory-as-context.ts';
+export { TitansMemoryAsGate } from './memory-as-gate.ts';
+export type { TitansMemoryAsGateConfig } from './memory-as-gate.ts';
+export { TitansMemoryAsLayer } from './memory-as-layer.ts';
+export type { TitansMemoryAsLayerConfig } from './memory-as-layer.ts';
 export type { MemoryActivation } from './network.ts';
 export { publishedTitansLinear } from './published-linear.ts';
 export type { PublishedTitansLinearInputs } from './published-linear.ts';
+export { publishedNeuralMemory } from './published-module.ts';
+export type { PublishedGate, PublishedMemoryParameters, PublishedMemorySettings, PublishedMemoryState } from './published-module.ts';
 export { titansNeuralMemory } from './titans-neural-memory.ts';
 export type { TitansInputs, TitansOptions, TitansState } from './titans-neural-memory.ts';

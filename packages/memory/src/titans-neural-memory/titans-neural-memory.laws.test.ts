@@ -1,11 +1,17 @@
 import { linearAttentionUpdate, tidy } from '@seqloom/core';
-import { goldenSuite, opLaws, opTensor, relativeError64, uniform64 } from '@seqloom/testing';
+import { goldenSuite, mixerLaws, opLaws, opTensor, relativeError64, uniform64 } from '@seqloom/testing';
 import type { Array64, Arrays64, OpSubject, OpTensors } from '@seqloom/testing';
 import * as tf from '@tensorflow/tfjs-core';
 import { expect } from 'vitest';
 import { card } from './card.ts';
+import { TitansNeuralMemory } from './layer.ts';
+import { TitansMemoryAsContext } from './memory-as-context.ts';
+import { TitansMemoryAsGate } from './memory-as-gate.ts';
+import { TitansMemoryAsLayer } from './memory-as-layer.ts';
 import { naiveTitans } from './naive.ts';
 import { publishedTitansLinear } from './published-linear.ts';
+import { publishedNeuralMemory } from './published-module.ts';
+import type { PublishedMemoryState } from './published-module.ts';
 import { titansNeuralMemory } from './titans-neural-memory.ts';
 import type { TitansOptions } from './titans-neural-memory.ts';
 
@@ -241,6 +247,55 @@ opLaws(
   ),
 );
 
+// the norm of few channels bends sharply
+const bent = { gradientStep: 2e-3 };
+
+mixerLaws({
+  card,
+  build: () => new TitansNeuralMemory({ dim: 8, heads: 2, expand: 1, chunkSize: 4, seed: 8 }),
+  dims: { heads: 2, weights: 32, copies: 3, dim: 8, kernelSize: 4 },
+  ...bent,
+  badConfigs: [
+    { build: () => new TitansNeuralMemory({ dim: 4, heads: 3 }), argument: 'config.heads' },
+    { build: () => new TitansNeuralMemory({ dim: 4, depth: 4 }), argument: 'config.depth' },
+    { build: () => new TitansMemoryAsGate({ dim: 6, heads: 2, window: 3 }), argument: 'config.heads' },
+    { build: () => new TitansMemoryAsContext({ dim: 4, heads: 2, segmentLength: 1 }), argument: 'config.segmentLength' },
+  ],
+});
+mixerLaws({
+  card,
+  name: 'titans-neural-memory as context',
+  build: () => new TitansMemoryAsContext({ dim: 4, heads: 2, persistent: 2, segmentLength: 4, memory: { expand: 2 }, seed: 3 }),
+  ...bent,
+});
+mixerLaws({
+  card,
+  name: 'titans-neural-memory as gate, three layers',
+  build: () =>
+    new TitansMemoryAsGate({
+      dim: 4,
+      heads: 2,
+      persistent: 2,
+      window: 3,
+      memory: { depth: 3, expand: 1, chunkSize: 3, activation: 'silu' },
+      seed: 8,
+    }),
+  ...bent,
+});
+mixerLaws({
+  card,
+  name: 'titans-neural-memory as layer, linear memory, token by token',
+  build: () =>
+    new TitansMemoryAsLayer({
+      dim: 4,
+      heads: 2,
+      persistent: 0,
+      window: 3,
+      memory: { depth: 1, residualNorm: false, momentum: false, chunkSize: 1, kernelSize: null },
+      seed: 8,
+    }),
+});
+
 goldenSuite({
   op: 'titans-linear',
   folder: new URL('../../golden/titans-neural-memory/titans-linear/', import.meta.url),
@@ -261,5 +316,59 @@ goldenSuite({
       { chunkSize: config['chunk_size'] as number, epsilon: config['eps'] as number },
     );
     return { o: output, final_state: state.memory };
+  },
+});
+
+goldenSuite({
+  op: 'titans-neural-memory',
+  folder: new URL('../../golden/titans-neural-memory/titans-neural-memory/', import.meta.url),
+  run: ({ inputs, parameters: given }, { config }) => {
+    const map = (name: string): tf.Tensor => tf.transpose(given[`${name}.weight`]!); // theirs is [out, in]
+    const gate = (name: string): { weight: tf.Tensor; bias: tf.Tensor } => ({ weight: map(name), bias: given[`${name}.bias`]! });
+    const gamma = (name: string): tf.Tensor | undefined => given[name] && tf.squeeze(given[name], [1]);
+    const several = given['retrieve_gate.0.weight'] !== undefined;
+    const parameters = {
+      retrieveNorm: given['retrieve_norm.weight']!,
+      storeNorm: given['store_norm.weight']!,
+      gamma: given['memory_model_parameters.0']!,
+      weights: [1, 2, 3].flatMap((layer) => given[`memory_model_parameters.${layer}`] ?? []),
+      query: map('to_queries'),
+      key: map('to_keys'),
+      value: map('to_values'),
+      stepSize: gate('to_adaptive_step.0'),
+      decay: gate('to_decay_factor.0'),
+      momentum: config['momentum'] === false ? null : gate('to_momentum.0'),
+      ...(several ? { gate: map('retrieve_gate.0'), combine: map('combine_heads') } : {}),
+      queryGamma: gamma('q_norm.gamma'),
+      keyGamma: gamma('k_norm.gamma'),
+      outputGamma: gamma('multihead_rmsnorm.gamma'),
+    };
+    const settings = {
+      chunkSize: config['chunk_size'] as number,
+      batchSize: (config['batch_size'] as number | undefined) ?? null,
+      maxStepSize: (config['default_step_transform_max_lr'] as number | undefined) ?? 1,
+      maxGradientNorm: (config['max_grad_norm'] as number | undefined) ?? null,
+    };
+    const [batch, calls, length, dim] = inputs['seq']!.shape as [number, number, number, number];
+    const outputs: tf.Tensor[] = [];
+    let state: PublishedMemoryState | undefined;
+    for (let call = 0; call < calls; call++) {
+      const x = tf.reshape(tf.slice(inputs['seq']!, [0, call, 0, 0], [batch, 1, length, dim]), [batch, length, dim]);
+      const result = publishedNeuralMemory(x, parameters, settings, state);
+      outputs.push(result.output);
+      state = result.state;
+    }
+    const named = (kind: string, [first, ...rest]: readonly tf.Tensor[], momentum: boolean): Record<string, tf.Tensor> => {
+      const shown = (tensor: tf.Tensor): tf.Tensor => (momentum ? tf.expandDims(tensor, 0) : tensor);
+      return Object.fromEntries([
+        [`${kind}.norm.gamma`, shown(first!)],
+        ...rest.map((tensor, index) => [`${kind}.model.weights.${index}`, shown(tensor)] as const),
+      ]);
+    };
+    return {
+      o: tf.stack(outputs, 1),
+      ...named('final_weight', state!.weights, false),
+      ...(state!.momenta.length > 0 ? named('final_momentum', state!.momenta, true) : {}),
+    };
   },
 });
