@@ -12,7 +12,12 @@ export interface GoldenException {
 export const GOLDEN_BOUNDS = { forward: 1e-5, gradient: 1e-4 } as const;
 
 /** All exceptions to the bounds of golden parity, by `op/case` or `op`. */
-export const GOLDEN_EXCEPTIONS: Readonly<Record<string, GoldenException>> = {};
+export const GOLDEN_EXCEPTIONS: Readonly<Record<string, GoldenException>> = {
+  'titans-neural-memory/state_batchsize': {
+    gradient: 2e-3,
+    why: 'the gradient of one gate bias is what is left of terms thirty times its size and more; cpu and wasm differ by 6e-4, and the original in float32 is 4e-5 off in its outputs already',
+  },
+};
 
 /** The bounds that hold for a case. */
 export function goldenBounds(op: string, name: string): { forward: number; gradient: number } {
