@@ -1,6 +1,6 @@
 import * as tf from '@tensorflow/tfjs-core';
 import { alignedPositions, appendRows, existingKeys, joinTime } from '@seqloom/attention';
-import { softmaxAttention, tidy } from '@seqloom/core';
+import { checkSetting, checkTensor, softmaxAttention, tidy } from '@seqloom/core';
 import type { State, StateShapes } from '@seqloom/core';
 import { padTime } from './gathered.ts';
 import type { FlatHeads } from './gathered.ts';
@@ -47,6 +47,7 @@ export interface RollingNeighborhoodSettings {
  * @param state with the shapes of `neighborhoodCacheShapes` and `position` [B]; stays the caller's
  * @param settings window, dilation, scale, padding
  * @returns output [B, T, H, Dv] (arbitrary at padding) and the new state, both owned by the caller
+ * @throws SeqLoomError when shapes, dtypes or settings do not fit
  */
 export function rollingNeighborhood(
   inputs: FlatHeads,
@@ -55,6 +56,7 @@ export function rollingNeighborhood(
 ): { output: tf.Tensor4D; state: State } {
   const { window, dilation = 1, scale, valid = null, lengths = null } = settings;
   const { query, key, value } = inputs;
+  checkCall(inputs, state, window, dilation);
   return tidy(() => {
     const [batch, length] = query.shape as [number, number];
     const cached = dilation * (window - 1);
@@ -98,4 +100,21 @@ function unfold(x: tf.Tensor4D, batch: number, classes: number, length: number):
   const apart = tf.transpose(tf.reshape(x, [batch, classes, rounds, heads * width]), [0, 2, 1, 3]);
   const flat = tf.reshape(apart, [batch, rounds * classes, heads, width]) as tf.Tensor4D;
   return flat.shape[1] === length ? flat : tf.slice(flat, [0, 0, 0, 0], [batch, length, heads, width]);
+}
+
+function checkCall({ query, key, value }: FlatHeads, state: State, window: number, dilation: number): void {
+  const mechanism = 'neighborhood-attention';
+  for (const [name, size] of Object.entries({ window, dilation })) {
+    const whole = Number.isInteger(size) && size >= 1;
+    checkSetting(mechanism, `settings.${name}`, whole, 'a whole number of at least 1', size, 'It counts tokens.');
+  }
+  const extents = new Map<string, number>();
+  checkTensor(mechanism, 'query', query, ['batch', 'tokens', 'heads', 'head dim'], extents);
+  checkTensor(mechanism, 'key', key, ['batch', 'tokens', 'key heads', 'head dim'], extents);
+  checkTensor(mechanism, 'value', value, ['batch', 'tokens', 'key heads', 'value dim'], extents);
+  checkTensor(mechanism, 'state.position', state.position, ['batch'], extents);
+  const cached = dilation * (window - 1);
+  if (cached === 0) return;
+  checkTensor(mechanism, 'state.windowKey', state.windowKey, ['batch', cached, 'key heads', 'head dim'], extents);
+  checkTensor(mechanism, 'state.windowValue', state.windowValue, ['batch', cached, 'key heads', 'value dim'], extents);
 }

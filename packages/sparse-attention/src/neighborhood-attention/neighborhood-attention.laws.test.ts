@@ -167,6 +167,15 @@ function subject({ name, options, rest = [], extra = 0, lengths }: Variant): OpS
         argument: 'options.lengths',
         call: call(() => ({}), { causal: true, lengths: 'refused before it is read' as unknown as tf.Tensor }),
       },
+      {
+        title: 'a cache for another window',
+        argument: 'state.windowKey',
+        call: () =>
+          tf.tidy(() => {
+            const state = { windowKey: zeros([1, 3, 1, 4]), windowValue: zeros([1, 3, 1, 4]), position: zeros([1]) } as unknown as State;
+            return { ...rollingNeighborhood({ query: zeros(), key: zeros(), value: zeros() }, state, { window: 3 }).state };
+          }),
+      },
       { title: 'extra keys without values', argument: 'extraValue', call: call(() => ({ extraKey: zeros([1, 2, 1, 4]) })) },
     ],
   };

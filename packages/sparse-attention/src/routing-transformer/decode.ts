@@ -1,10 +1,12 @@
 import * as tf from '@tensorflow/tfjs-core';
-import { tidy } from '@seqloom/core';
+import { checkSetting, checkTensor, tidy } from '@seqloom/core';
 import type { State, StateShapes } from '@seqloom/core';
 import { detach } from '../blocks/detach.ts';
 import { listedMembers, memberList, windowOverList } from './members.ts';
 import type { MemberPlaces } from './members.ts';
 import { nearestClusters, similarities, unitVectors } from './clusters.ts';
+
+const MECHANISM = 'routing-transformer';
 
 /** Sizes of the member cache of recent routing. */
 export interface MemberCacheShape {
@@ -66,12 +68,14 @@ export interface RecentRoutingSettings {
  * @param state with the shapes of `memberCacheShapes` and `position` [B]; stays the caller's
  * @param settings window, scale, padding
  * @returns output [B, T, H, Dv] (0 where a query sees nothing, arbitrary at padding) and the new state, both owned by the caller
+ * @throws SeqLoomError when shapes, dtypes or the window do not fit
  */
 export function recentRouting(
   inputs: RecentRoutingInputs,
   state: State,
   settings: RecentRoutingSettings,
 ): { output: tf.Tensor4D; state: State } {
+  checkCall(inputs, state, settings.window);
   const { query, value, centroids, memoryKey, memoryValue } = inputs;
   const { window, valid = null, lengths = null } = settings;
   const [batch, length, heads, headDim] = query.shape as [number, number, number, number];
@@ -142,4 +146,24 @@ function clusterRows(x: tf.Tensor, clusters: number): tf.Tensor {
   // whole numbers: clip says whether they differ; tfjs-webgpu takes no running sum of a fresh cast, hence no tf.equal
   const distance = tf.sub(tf.expandDims(tf.cast(x, 'float32'), 3), tf.range(0, clusters, 1, 'float32'));
   return tf.sub(1, tf.clipByValue(tf.abs(distance), 0, 1));
+}
+
+function checkCall({ query, key, value, centroids, memoryKey, memoryValue }: RecentRoutingInputs, state: State, window: number): void {
+  const extents = new Map<string, number>();
+  const check = (argument: string, tensor: tf.Tensor | undefined, axes: readonly (string | number)[]): void =>
+    checkTensor(MECHANISM, argument, tensor, axes, extents);
+  const whole = Number.isInteger(window) && window >= 1;
+  checkSetting(MECHANISM, 'settings.window', whole, 'a whole number of at least 1', window, 'It counts members.');
+  check('query', query, ['batch', 'tokens', 'heads', 'head dim']);
+  if (key) check('key', key, ['batch', 'tokens', 'heads', 'head dim']);
+  check('value', value, ['batch', 'tokens', 'heads', 'value dim']);
+  check('centroids', centroids, ['heads', 'clusters', 'head dim']);
+  checkSetting(MECHANISM, 'memoryValue', !memoryKey === !memoryValue, 'given together with memoryKey', !!memoryValue, 'Give both or none.');
+  if (memoryKey) check('memoryKey', memoryKey, ['heads', 'clusters', 'memories', 'head dim']);
+  if (memoryValue) check('memoryValue', memoryValue, ['heads', 'clusters', 'memories', 'value dim']);
+  const slots = centroids.shape[1]! * window;
+  check('state.position', state.position, ['batch']);
+  check('state.member.key', state['member.key'], ['batch', slots, 'heads', 'head dim']);
+  check('state.member.value', state['member.value'], ['batch', slots, 'heads', 'value dim']);
+  check('state.member.position', state['member.position'], ['batch', slots, 'heads']);
 }

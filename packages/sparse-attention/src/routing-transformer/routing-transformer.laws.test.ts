@@ -6,7 +6,7 @@ import * as tf from '@tensorflow/tfjs-core';
 import { expect } from 'vitest';
 import { card } from './card.ts';
 import { memberCacheShapes, recentRouting } from './decode.ts';
-import type { RecentRoutingInputs } from './decode.ts';
+import type { MemberCacheShape, RecentRoutingInputs } from './decode.ts';
 import { RoutingAttention } from './layer.ts';
 import type { RoutingAttentionConfig } from './layer.ts';
 import { naiveRecentRouting, naiveRoutingAttention } from './naive.ts';
@@ -123,6 +123,10 @@ const degenerate: OpSubject['degenerate'] = [
   },
 ];
 
+function cacheOf(shape: MemberCacheShape): Record<string, tf.Tensor> {
+  return Object.fromEntries(Object.entries(memberCacheShapes(1, shape)).map(([name, axes]) => [name, tf.zeros(axes as number[])]));
+}
+
 interface Variant {
   readonly name: string;
   readonly options: Omit<RoutingOptions, 'form'>;
@@ -152,6 +156,12 @@ function subject({ name, options, memories, recent = false, lengths }: Variant):
         const x = tf.zeros([1, 5, 1, 4]);
         return routingAttention({ query: x, key: x, value: x, centroids: tf.zeros([1, 2, 4]), ...change() }, { window: 3, ...given });
       });
+  const recentCall = (given: number) => (): unknown =>
+    tf.tidy(() => {
+      const x = tf.zeros([1, 5, 1, 4]);
+      const state = { ...cacheOf({ clusters: 2, window: 3, heads: 1, headDim: 4 }), position: tf.zeros([1]) } as unknown as State;
+      return { ...recentRouting({ query: x, value: x, centroids: tf.zeros([1, 2, 4]) }, state, { window: given }).state };
+    });
   const forms: OpSubject['forms'] = recent
     ? { decode: (tensors) => decode(tensors, window, sharedQueryKey) }
     : { gathered: run('gathered'), parallel: run('parallel') };
@@ -182,6 +192,8 @@ function subject({ name, options, memories, recent = false, lengths }: Variant):
       },
     ],
     badInputs: [
+      { title: 'recent members of no window', argument: 'settings.window', call: recentCall(0) },
+      { title: 'a cache for another window', argument: 'state.member.key', call: recentCall(2) },
       { title: 'a key of another width', argument: 'key', call: call(() => ({ key: tf.zeros([1, 5, 1, 3]) })) },
       { title: 'centroids of other heads', argument: 'centroids', call: call(() => ({ centroids: tf.zeros([2, 2, 4]) })) },
       { title: 'clusters of no tokens', argument: 'options.window', call: call(() => ({}), { window: 0 }) },
