@@ -41,7 +41,8 @@ export function cachePlaces(position: tf.Tensor, cached: number, fresh: number):
 export function tokensOfBlocks(blocks: tf.Tensor, { origin, positions }: CachePlaces, block: number, take = block): tf.Tensor4D {
   return tidy(() => {
     const [batch, lists, length, many] = blocks.shape as [number, number, number, number];
-    const chosen = tf.reshape(tf.transpose(blocks, [0, 2, 1, 3]), [batch, length, lists, many, 1]);
+    // flat rows: tfjs-webgpu broadcasts at most four axes
+    const chosen = tf.reshape(tf.transpose(blocks, [0, 2, 1, 3]), [batch * length * lists * many, 1]);
     const token = tf.reshape(tf.add(tf.mul(chosen, block), tf.range(0, take, 1, 'float32')), [batch, length, lists, many * take]);
     const own = tf.reshape(positions, [batch, length, 1, 1]);
     // whole numbers: clip(x + 1, 0, 1) says x >= 0

@@ -57,8 +57,10 @@ function everyBlock(
   const [batch, length, heads, width] = query.shape as [number, number, number, number];
   const [, earlier, inside, groups, valueDim] = value.shape;
   const blockLength = inside + 1;
-  const rowsOf = (x: tf.Tensor, from: number, count: number): tf.Tensor =>
-    tf.slice(x, [0, from, ...x.shape.slice(2).map(() => 0)], [batch, count, ...x.shape.slice(2)]);
+  const rowsOf = (x: tf.Tensor, from: number, count: number): tf.Tensor => {
+    const flat = tf.reshape(x, [batch, x.shape[1]!, -1]);
+    return tf.reshape(tf.slice(flat, [0, from, 0], [batch, count, -1]), [batch, count, ...x.shape.slice(2)]);
+  };
   const pieces = [tf.slice(own.output, [0, 0, 0, 0], [batch, Math.min(length, blockLength), heads, valueDim])];
   for (let block = 1; block <= earlier; block++) {
     const from = block * blockLength;

@@ -13,9 +13,13 @@ import type { PartialAttention } from '@seqloom/core';
  */
 export function groupedSoftmax(own: PartialAttention, blocks: tf.Tensor, logits: tf.Tensor): tf.Tensor4D {
   return tidy(() => {
+    const [batch, count, length, heads, width] = blocks.shape as [number, number, number, number, number];
     const all = tf.concat([tf.expandDims(own.logSumExp, 1), logits], 1); // [B, P + 1, T, H]
     const weights = tf.transpose(tf.softmax(tf.transpose(all, [0, 2, 3, 1])), [0, 3, 1, 2]);
-    const outputs = tf.concat([tf.expandDims(own.output, 1), blocks], 1);
-    return tf.sum(tf.mul(outputs, tf.expandDims(weights, 4)), 1);
+    const rows = length * heads;
+    const outputs = tf.concat([tf.reshape(own.output, [batch, 1, rows * width]), tf.reshape(blocks, [batch, count, rows * width])], 1);
+    // flat rows: tfjs-webgpu broadcasts at most four axes
+    const weighted = tf.mul(tf.reshape(outputs, [batch, count + 1, rows, width]), tf.reshape(weights, [batch, count + 1, rows, 1]));
+    return tf.reshape(tf.sum(weighted, 1), [batch, length, heads, width]);
   });
 }

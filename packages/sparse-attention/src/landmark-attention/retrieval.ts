@@ -77,8 +77,11 @@ function within(numbers: tf.Tensor, bound: tf.Tensor | number): tf.Tensor {
 /** k + 1 minus the slot: a block's rank among the retrieved ones, one more for the last k blocks. */
 function stingyDistance(chosen: tf.Tensor, valid: tf.Tensor, distance: tf.Tensor): tf.Tensor {
   const usable = tf.sum(valid, -1, true); // k, or fewer at the start
-  const smaller = tf.clipByValue(tf.sub(tf.expandDims(chosen, -1), tf.expandDims(chosen, -2)), 0, 1); // [.., K, K]
-  const rank = tf.sum(tf.mul(smaller, tf.expandDims(valid, -2)), -1);
+  const many = chosen.shape.at(-1)!;
+  // flat rows: tfjs-webgpu broadcasts at most four axes
+  const [here, there] = [tf.reshape(chosen, [-1, many, 1]), tf.reshape(chosen, [-1, 1, many])];
+  const smaller = tf.clipByValue(tf.sub(here, there), 0, 1); // [.., K, K]
+  const rank = tf.reshape(tf.sum(tf.mul(smaller, tf.reshape(valid, [-1, 1, many])), 2), chosen.shape);
   const slot = tf.add(rank, within(distance, usable));
   return tf.mul(tf.sub(tf.add(usable, 1), slot), valid);
 }

@@ -47,8 +47,12 @@ export class WindowCompression extends Module {
   readonly compress: Compress = (windows) =>
     tidy(() => {
       const [batch, count, length, heads, headDim] = windows.shape;
-      const placed = tf.add(windows, tf.reshape(this.place.value, [length, 1, headDim]));
-      const flat = tf.reshape(tf.transpose(placed, [0, 1, 3, 2, 4]), [batch, count, heads, length * headDim]);
+      // [B N, l, G, D]: tfjs-webgpu broadcasts at most four axes
+      const placed = tf.add(
+        tf.reshape(windows, [batch * count, length, heads, headDim]),
+        tf.reshape(this.place.value, [length, 1, headDim]),
+      );
+      const flat = tf.reshape(tf.transpose(placed, [0, 2, 1, 3]), [batch, count, heads, length * headDim]);
       const inner = this.hidden.forward(flat);
       return this.output.forward(tf.mul(inner, tf.sigmoid(inner))) as tf.Tensor4D;
     });
