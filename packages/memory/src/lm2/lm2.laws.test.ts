@@ -208,16 +208,13 @@ mixerLaws({
   ...kinks,
 });
 mixerLaws({
-  card,
-  name: 'lm2 beside attention, slots beyond the width',
-  build: () => new Lm2({ ...config, dim: 4, slots: 6, segmentLength: 5 }),
-  dims: { dim: 4, slots: 6, segmentLength: 5 },
-  ...kinks,
-});
-mixerLaws({
   card: { ...card, decode: 'bounded-cache' },
-  name: 'lm2 beside a window, best 2 slots',
-  build: () => new Lm2({ ...config, topK: 2, segmentLength: 3 }, new SlidingWindowAttention({ dim: 8, heads: 2, window: 3 })),
+  name: 'lm2 beside a window, best 2 slots of more than the width',
+  build: () =>
+    new Lm2(
+      { ...config, dim: 4, slots: 5, topK: 2, segmentLength: 5, seed: 4 },
+      new SlidingWindowAttention({ dim: 4, heads: 2, window: 3 }),
+    ),
   ...kinks,
 });
 

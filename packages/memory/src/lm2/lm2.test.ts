@@ -1,6 +1,8 @@
 import { disposeState, setupBackend } from '@seqloom/core';
+import { relativeError64 } from '@seqloom/testing';
 import * as tf from '@tensorflow/tfjs-core';
 import { beforeAll, describe, expect, it } from 'vitest';
+import { card as lm2Card } from './card.ts';
 import { firstSlots } from './first-slots.ts';
 import { Lm2 } from './layer.ts';
 import { publishedLm2Memory } from './published.ts';
@@ -49,6 +51,30 @@ describe.each(['cpu', 'wasm'] as const)('on %s', (backend) => {
     expect(Math.max(...memory.map(Math.abs))).toBeLessThan(1000);
     expect(Math.abs(memory[0]! - memory[8]!)).toBeGreaterThan(1e-4);
     disposeState(state);
+    layer.dispose();
+  });
+
+  it('beside softmax attention the state grows with its cache alone, and one token goes on from any place', async () => {
+    const layer = new Lm2({ dim: 8, heads: 2, slots: 4, segmentLength: 4, seed: 3 });
+    const x = tf.randomNormal([2, 11, 8], 0, 1, 'float32', 5);
+    const whole = layer.forward(x);
+    expect(lm2Card.stateBytes(11, { dim: 8, slots: 4, segmentLength: 4 })).toBe(layer.stateBytes(1, 11));
+    let state = layer.initialState(2);
+    const outputs: tf.Tensor[] = [];
+    for (let t = 0; t < 11; t++) {
+      const token = tf.slice(x, [0, t, 0], [2, 1, 8]);
+      const next = layer.forward(token, { state });
+      token.dispose();
+      disposeState(state);
+      outputs.push(next.output);
+      state = next.state;
+    }
+    const joined = tf.concat(outputs, 1);
+    expect(relativeError64(await joined.data(), await whole.output.data())).toBeLessThan(1e-5);
+    expect(relativeError64(await state.memory!.data(), await whole.state.memory!.data())).toBeLessThan(1e-5);
+    disposeState(state);
+    disposeState(whole.state);
+    tf.dispose([x, whole.output, joined, outputs]);
     layer.dispose();
   });
 

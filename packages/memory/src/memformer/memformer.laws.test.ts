@@ -240,7 +240,7 @@ mixerLaws({
 mixerLaws({
   card,
   name: 'memformer, gated writer',
-  build: () => new Memformer({ ...config, slots: 2, writer: 'gated', updates: 2, segmentLength: 5 }),
+  build: () => new Memformer({ ...config, slots: 2, writer: 'gated', segmentLength: 5 }),
   dims: { dim: 4, slots: 2, segmentLength: 5 },
   // the norm of four channels is strongly curved
   gradientStep: 1e-3,
