@@ -48,7 +48,7 @@ export async function recall(words: readonly string[]): Promise<number> {
   const run = async (candidate: Candidate, seed: number, peak: number, set: 'choice' | 'report'): Promise<Run> => {
     const key = JSON.stringify([candidate.definition, seed, peak, set]);
     const known = journal.find(key);
-    const result = known ? { ...known, candidate: candidate.name } : (await trainOnce(candidate, sizes, seed, peak, set));
+    const result = known ? { ...known, candidate: candidate.name } : await trainOnce(candidate, sizes, seed, peak, set);
     if (!known) journal.add(key, result);
     const scores = result.accuracies.map((share) => share.toFixed(3)).join(' ');
     process.stderr.write(
