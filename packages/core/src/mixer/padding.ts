@@ -81,7 +81,8 @@ export function lastRows(window: tf.Tensor3D, x: tf.Tensor3D, lengths: tf.Tensor
     const missing = tf.zeros([batch, count - total, width]);
     return lastRows(tf.concat([missing, window], 1) as tf.Tensor3D, x, lengths, count);
   }
-  if (!lengths) return tf.slice(joined, [0, total - count, 0], [batch, count, width]);
+  // the whole is no slice: a cache that keeps everything is copied once, not twice
+  if (!lengths) return total === count ? tf.clone(joined) : tf.slice(joined, [0, total - count, 0], [batch, count, width]);
   const end = tf.add(lengths, total - x.shape[1]); // rows in use, per sequence
   const start = tf.reshape(tf.sub(end, count), [batch, 1]);
   const base = tf.mul(tf.range(0, batch, 1, 'float32'), total);
