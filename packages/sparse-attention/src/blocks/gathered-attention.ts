@@ -1,5 +1,5 @@
 import * as tf from '@tensorflow/tfjs-core';
-import { alignedPositions } from '@seqloom/attention';
+import { alignedPositions, joinTime } from '@seqloom/attention';
 import { gatherRowsKernel, softmaxAttention, tidy } from '@seqloom/core';
 import type { PartialAttention } from '@seqloom/core';
 import type { Heads } from './list-attention.ts';
@@ -27,6 +27,19 @@ export function cachePlaces(position: tf.Tensor, cached: number, fresh: number):
     origin: tf.sub(cached, position),
     positions: tf.add(tf.reshape(position, [-1, 1]), tf.range(0, fresh, 1, 'float32')),
   }));
+}
+
+/**
+ * Cached and new tokens by column: those of the new cache, unless padding moved them.
+ *
+ * @param before the cache [B, L, G, D], of keys or of values
+ * @param tokens [B, T, G, D]
+ * @param after the new cache
+ * @param lengths [B], valid new tokens; null: all
+ * @returns [B, L + T, G, D]
+ */
+export function joinedColumns(before: tf.Tensor, tokens: tf.Tensor, after: tf.Tensor, lengths: tf.Tensor1D | null): tf.Tensor {
+  return lengths ? joinTime(before, tokens) : after;
 }
 
 /**

@@ -1,8 +1,8 @@
 import * as tf from '@tensorflow/tfjs-core';
-import { appendKv, joinTime } from '@seqloom/attention';
+import { appendKv } from '@seqloom/attention';
 import { gatherRowsKernel, tidy } from '@seqloom/core';
 import { detach } from '../blocks/detach.ts';
-import { cachePlaces, gatheredAttention, tokensOfBlocks } from '../blocks/gathered-attention.ts';
+import { cachePlaces, gatheredAttention, joinedColumns, tokensOfBlocks } from '../blocks/gathered-attention.ts';
 import type { Heads } from '../blocks/list-attention.ts';
 import { blockRotation } from './block-rotation.ts';
 import type { CachedLandmarkOptions, LandmarkSettings, LandmarkState } from './landmark-attention.ts';
@@ -60,7 +60,10 @@ export function decodeForm(
   const rotation = blockRotation(width, rotaryBase, blockLength);
   const turn = (x: tf.Tensor): tf.Tensor => rotation?.insideBlock(x, positions) ?? x;
   const turned = turn(query);
-  const joined = { key: joinTime(state.key, turn(key)), value: joinTime(state.value, value) };
+  const joined = {
+    key: lengths ? joinedColumns(state.key, turn(key), next.key, lengths) : next.key,
+    value: joinedColumns(state.value, value, next.value, lengths),
+  };
   const own = tf.floor(tf.div(positions, blockLength)); // [B, T]
   const ordinary = (asking: tf.Tensor, blocks: tf.Tensor, at: tf.Tensor) =>
     gatheredAttention({ query: asking, ...joined }, tokensOfBlocks(blocks, { origin, positions: at }, blockLength, blockLength - 1), scale);

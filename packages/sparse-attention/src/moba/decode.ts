@@ -1,9 +1,9 @@
 import * as tf from '@tensorflow/tfjs-core';
-import { appendKv, appendRows, joinTime } from '@seqloom/attention';
+import { appendKv, appendRows } from '@seqloom/attention';
 import { tidy } from '@seqloom/core';
 import { completedWindows, countWindows, countWindowsOf, frontAligned } from '../blocks/completed-windows.ts';
 import { detach } from '../blocks/detach.ts';
-import { cachePlaces, gatheredAttention, tokensOfBlocks } from '../blocks/gathered-attention.ts';
+import { cachePlaces, gatheredAttention, joinedColumns, tokensOfBlocks } from '../blocks/gathered-attention.ts';
 import type { Heads } from '../blocks/list-attention.ts';
 import { earlierBlocks, groupedScores, selectBlocks } from '../blocks/selection.ts';
 import type { CachedMobaOptions, MobaOptions, MobaState } from './moba.ts';
@@ -44,7 +44,7 @@ export function appendMobaTokens(
     const position = detach(state.position);
     const cache = appendKv(state, { key, value, lengths });
     const [batch, fresh, heads, width] = key.shape as [number, number, number, number];
-    const joined = joinTime(state.key, key);
+    const joined = joinedColumns(state.key, key, cache.key, lengths);
     const blocks = { length: blockSize, stride: blockSize };
     const completed = completedWindows(joined, fresh, position, lengths, blocks);
     if (!completed) return { ...cache, blockKey: tf.clone(blockKey) };
@@ -73,7 +73,11 @@ export function decodeForm(
     const visible = tf.expandDims(earlierBlocks(own, complete), 1); // [B, 1, T, N]
     lists = tf.concat([lists, selectBlocks(gates, { visible, count: topK - 1 })], 3);
   }
-  const joined = { query, key: joinTime(state.key, key), value: joinTime(state.value, value) };
+  const joined = {
+    query,
+    key: joinedColumns(state.key, key, next.key, lengths),
+    value: joinedColumns(state.value, value, next.value, lengths),
+  };
   const { output } = gatheredAttention(joined, tokensOfBlocks(lists, places, blockSize), scale!);
   return { output: output as tf.Tensor4D, state: next };
 }

@@ -1,9 +1,9 @@
 import * as tf from '@tensorflow/tfjs-core';
-import { alignedPositions, appendKv, appendRows, existingKeys, joinTime } from '@seqloom/attention';
+import { alignedPositions, appendKv, appendRows, existingKeys } from '@seqloom/attention';
 import { softmaxAttention, tidy } from '@seqloom/core';
 import { countWindows, countWindowsOf, frontAligned } from '../blocks/completed-windows.ts';
 import { detach } from '../blocks/detach.ts';
-import { cachePlaces, gatheredAttention, tokensOfBlocks } from '../blocks/gathered-attention.ts';
+import { cachePlaces, gatheredAttention, joinedColumns, tokensOfBlocks } from '../blocks/gathered-attention.ts';
 import type { Heads } from '../blocks/list-attention.ts';
 import { chooseBlocks } from './choose-blocks.ts';
 import { compressCompleted, gatedSum } from './chunk.ts';
@@ -50,14 +50,14 @@ export function appendSparseTokens(
     const position = detach(state.position);
     const total = state.key.shape[1]! + fresh;
     const count = countWindows(total, { length: compression.compressionLength, stride: compression.compressionStride });
-    const grown = (before: tf.Tensor, cached: tf.Tensor, tokens: tf.Tensor, compress: Compress): tf.Tensor => {
-      const completed = compressCompleted(joinTime(cached, tokens), fresh, position, lengths, compression, compress);
+    const grown = (before: tf.Tensor, joined: tf.Tensor, compress: Compress): tf.Tensor => {
+      const completed = compressCompleted(joined, fresh, position, lengths, compression, compress);
       return completed ? appendRows(before, completed.rows, completed.counts, count) : tf.clone(before);
     };
     return {
       ...cache,
-      compressedKey: grown(state.compressedKey, state.key, key, compression.compressKey),
-      compressedValue: grown(state.compressedValue, state.value, value, compression.compressValue),
+      compressedKey: grown(state.compressedKey, joinedColumns(state.key, key, cache.key, lengths), compression.compressKey),
+      compressedValue: grown(state.compressedValue, joinedColumns(state.value, value, cache.value, lengths), compression.compressValue),
     };
   });
 }
@@ -93,7 +93,11 @@ export function decodeForm(
     scores = { query, compressedKey: key, logSumExp };
   }
   const blocks = chooseBlocks(scores, places.positions, cached + fresh, { batch, groups }, settings);
-  const joined = { query, key: joinTime(state.key, inputs.key), value: joinTime(state.value, inputs.value) };
+  const joined = {
+    query,
+    key: joinedColumns(state.key, inputs.key, next.key, lengths),
+    value: joinedColumns(state.value, inputs.value, next.value, lengths),
+  };
   const selected = gatheredAttention(joined, tokensOfBlocks(blocks, places, selectionBlock), scale);
   branches.push({ output: selected.output, gate: selectedGate });
   if (window > 0) {
