@@ -5,6 +5,7 @@ import { decode } from './decode.ts';
 import { linearAttention } from './linear-attention.ts';
 import { matmul } from './matmul.ts';
 import { mechanisms } from './mechanisms.ts';
+import { memory } from './memory.ts';
 import { neighborhoodRouting } from './neighborhood-routing.ts';
 import { scan } from './scan.ts';
 import { softmaxAttention } from './softmax-attention.ts';
@@ -25,5 +26,6 @@ export const suites: readonly Suite[] = [
   trainStep,
   decode,
   crossover,
+  memory,
   mechanisms,
 ];
