@@ -41,10 +41,10 @@ export async function recall(words: readonly string[]): Promise<number> {
     process.stderr.write(usage);
     return 2;
   }
-  const { chosen, seeds, peaks, sizes, out, resume } = options;
+  const { chosen, seeds, peaks, sizes, out, quick, resume } = options;
   await setupBackend('wasm');
   const machine = describeMachine();
-  const journal = journalOf(join(import.meta.dirname, '../../../runs/recall.jsonl'), JSON.stringify(sizes), resume);
+  const journal = journalOf(join(import.meta.dirname, `../../../runs/recall${quick ? '-quick' : ''}.jsonl`), JSON.stringify(sizes), resume);
   const run = async (candidate: Candidate, seed: number, peak: number, set: 'choice' | 'report'): Promise<Run> => {
     const key = JSON.stringify([candidate.definition, seed, peak, set]);
     const known = journal.find(key);
@@ -93,6 +93,7 @@ interface Options {
   readonly peaks: readonly number[];
   readonly sizes: Sizes;
   readonly out: string | null;
+  readonly quick: boolean;
   readonly resume: boolean;
 }
 
@@ -118,7 +119,7 @@ function readOptions(words: readonly string[]): Options | null {
   const peaks = values.peaks?.split(',').map(Number) ?? (quick ? [5e-3] : PEAKS);
   const counts = [sizes.steps, seeds].every((count) => Number.isInteger(count) && count >= 1);
   if (chosen.length !== names.length || !counts || !peaks.every((peak) => peak > 0)) return null;
-  return { chosen, seeds, peaks, sizes, resume, out: values.out ?? (quick ? null : join(import.meta.dirname, '../../results')) };
+  return { chosen, seeds, peaks, sizes, quick, resume, out: values.out ?? (quick ? null : join(import.meta.dirname, '../../results')) };
 }
 
 /** Finished models, one line each, so that an interrupted run can go on. */
