@@ -85,29 +85,15 @@ export function recentRouting(
   return tidy(() => {
     const shared = !inputs.key;
     const key = inputs.key ?? unitVectors(query);
-    const ofQuery = nearestClusters(similarities(query, centroids)); // [B, H, T]
-    const ofKey = shared ? ofQuery : nearestClusters(similarities(key, centroids));
-    const filled = tf.clipByValue(tf.transpose(detach(state['member.position']!), [0, 2, 1]), 0, 1); // [B, H, C w]
-    const keys = clusterRows(ofKey, clusters);
-    const counted = valid ? tf.mul(keys, tf.reshape(valid, [batch, 1, length, 1])) : keys;
-    const counts = tf.cumsum(counted, 2); // [B, H, T, C]
-    const totals = tf.reshape(tf.slice(counts, [0, 0, length - 1, 0], [-1, -1, 1, -1]), [batch, heads, clusters]);
-    // all members in one list: of each cluster the w slots of the cache and then its new keys, in order of time
-    const first = tf.add(tf.cumsum(totals, 2, true), tf.range(0, slots, window, 'float32')); // [B, H, C]
-    const ends = tf.add(tf.expandDims(tf.add(first, window), 2), counts); // [B, H, T, C]
-    const pick = (table: tf.Tensor, hot: tf.Tensor): tf.Tensor => tf.sum(tf.mul(hot, table), 3);
-    const hot = shared ? keys : clusterRows(ofQuery, clusters);
-    const end = pick(ends, hot); // [B, H, T], behind the last member that a query sees
-    const place = tf.sub(shared ? end : pick(ends, keys), 1);
-    const time = tf.range(0, length, 1, 'float32');
-    // padding stands behind all members
-    const behind = tf.add(time, slots);
-    const there = valid && tf.reshape(valid, [batch, 1, length]);
-    const members: MemberPlaces = {
-      cached: tf.reshape(tf.add(tf.expandDims(first, 3), tf.range(0, window, 1, 'float32')), [batch, heads, slots]),
-      fresh: there ? tf.add(behind, tf.mul(tf.sub(place, behind), there)) : place,
-    };
-    const position = tf.add(tf.reshape(detach(state.position), [batch, 1]), tf.add(time, 1));
+    const { ofQuery, end, members, lastPlaces, others } = sortedPlaces(
+      query,
+      inputs.key,
+      centroids,
+      state['member.position']!,
+      window,
+      valid,
+    );
+    const position = tf.add(tf.reshape(detach(state.position), [batch, 1]), tf.range(1, length + 1, 1, 'float32'));
     const marks = tf.add(tf.expandDims(valid ? tf.mul(position, valid) : position, 2), tf.zeros([1, 1, heads])); // [B, T, H]
     const rows = tf.concat(
       [
@@ -120,15 +106,12 @@ export function recentRouting(
     // one window over the sorted list also computes its cached part, so it needs enough new tokens to pay
     const together = shared && !memoryKey && window > 1 && 8 * length >= slots;
     const list = memberList(rows, members, together);
-    const held = tf.sum(tf.reshape(filled, [batch, heads, clusters, window]), 3);
-    const others = tf.sub(tf.add(pick(counts, hot), pick(tf.expandDims(held, 2), hot)), shared ? 1 : 0); // members but the query's own
     const call = { query, value, window, scale, others, sizes: [headDim, valueDim, 1] as const };
     const output = together
       ? windowOverList({ ...call, list, place: members.fresh })
       : listedMembers({ ...call, list, end, shared, cluster: ofQuery, memoryKey, memoryValue });
     // the last w members of each cluster are the next cache
-    const kept = tf.reshape(tf.add(tf.expandDims(tf.add(first, totals), 3), tf.range(0, window, 1, 'float32')), [batch, heads, slots]);
-    const next = tf.split(list.rowsAt(kept), [headDim, valueDim, 1], 3) as [tf.Tensor, tf.Tensor, tf.Tensor];
+    const next = tf.split(list.rowsAt(lastPlaces), [headDim, valueDim, 1], 3) as [tf.Tensor, tf.Tensor, tf.Tensor];
     return {
       output: output as tf.Tensor4D,
       state: {
@@ -137,6 +120,63 @@ export function recentRouting(
         'member.position': detach(tf.reshape(next[2], [batch, slots, heads])),
         position: tf.add(state.position, lengths ?? length),
       } as unknown as State,
+    };
+  });
+}
+
+/** Where tokens stand among all members, sorted by cluster and time, and what each query sees of them; detached. */
+interface SortedPlaces {
+  /** [B, H, T] int32 */
+  readonly ofQuery: tf.Tensor;
+  /** [B, H, T], behind the last member that a query sees */
+  readonly end: tf.Tensor;
+  readonly members: MemberPlaces;
+  /** [B, H, C w], of the last w members of each cluster */
+  readonly lastPlaces: tf.Tensor;
+  /** [B, H, T], members of a query's cluster up to it, its own left out */
+  readonly others: tf.Tensor;
+}
+
+function sortedPlaces(
+  query: tf.Tensor,
+  ownKey: tf.Tensor | undefined,
+  centroids: tf.Tensor,
+  positions: tf.Tensor,
+  window: number,
+  valid: tf.Tensor2D | null,
+): SortedPlaces {
+  const [batch, length, heads] = query.shape as [number, number, number];
+  const clusters = centroids.shape[1]!;
+  const slots = clusters * window;
+  // the tables of all tokens and clusters are freed at once
+  return tidy(() => {
+    const ofQuery = nearestClusters(similarities(query, centroids)); // [B, H, T]
+    const ofKey = ownKey ? nearestClusters(similarities(ownKey, centroids)) : ofQuery;
+    const filled = tf.clipByValue(tf.transpose(detach(positions), [0, 2, 1]), 0, 1); // [B, H, C w]
+    const keys = clusterRows(ofKey, clusters);
+    const counted = valid ? tf.mul(keys, tf.reshape(valid, [batch, 1, length, 1])) : keys;
+    const counts = tf.cumsum(counted, 2); // [B, H, T, C]
+    const totals = tf.reshape(tf.slice(counts, [0, 0, length - 1, 0], [-1, -1, 1, -1]), [batch, heads, clusters]);
+    // all members in one list: of each cluster the w slots of the cache and then its new keys, in order of time
+    const first = tf.add(tf.cumsum(totals, 2, true), tf.range(0, slots, window, 'float32')); // [B, H, C]
+    const seats = (from: tf.Tensor): tf.Tensor =>
+      tf.reshape(tf.add(tf.expandDims(from, 3), tf.range(0, window, 1, 'float32')), [batch, heads, slots]);
+    const pick = (table: tf.Tensor, hot: tf.Tensor): tf.Tensor => tf.tidy(() => tf.sum(tf.mul(hot, table), 3));
+    const ends = tf.expandDims(tf.add(first, window), 2);
+    const hot = ownKey ? clusterRows(ofQuery, clusters) : keys;
+    const seen = pick(counts, hot);
+    const end = tf.add(pick(ends, hot), seen);
+    const place = tf.sub(ownKey ? tf.add(pick(ends, keys), pick(counts, keys)) : end, 1);
+    // padding stands behind all members
+    const behind = tf.range(slots, slots + length, 1, 'float32');
+    const there = valid && tf.reshape(valid, [batch, 1, length]);
+    const held = tf.sum(tf.reshape(filled, [batch, heads, clusters, window]), 3);
+    return {
+      ofQuery,
+      end,
+      members: { cached: seats(first), fresh: there ? tf.add(behind, tf.mul(tf.sub(place, behind), there)) : place },
+      lastPlaces: seats(tf.add(first, totals)),
+      others: tf.sub(tf.add(seen, pick(tf.expandDims(held, 2), hot)), ownKey ? 0 : 1),
     };
   });
 }
