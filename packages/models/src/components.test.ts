@@ -19,6 +19,9 @@ const configs: Record<string, Record<string, unknown>> = {
   'transformer-xl-recurrence': { heads: 2, memoryLength: 4 },
   lm2: { heads: 2, slots: 3, segmentLength: 4 },
   memformer: { heads: 2, slots: 3, segmentLength: 4 },
+  'titans-memory-as-context': { heads: 2, segmentLength: 4 },
+  'titans-memory-as-gate': { heads: 2, window: 4 },
+  'titans-memory-as-layer': { heads: 2, window: 4 },
   // the first piece holds the whole prefix
   'jrt-prefix-linear-attention': { heads: 2, prefixLength: 4 },
 };
@@ -26,6 +29,29 @@ const ids = Object.keys(defaultComponents.mixers);
 
 beforeAll(async () => {
   await setupBackend('wasm', { kernels: [] });
+});
+
+it('a memory layer in the place of an mlp learns', async () => {
+  const model = new HybridModel({
+    vocabSize: 11,
+    dim: 8,
+    mixers: ['attention'],
+    channels: ['memory'],
+    definitions: {
+      attention: { type: 'mha-mqa-gqa', heads: 2 },
+      memory: { type: 'memory-layers-at-scale', halfKeys: 4, topK: 2, heads: 2 },
+    },
+  });
+  const ids = tf.tensor2d([1, 5, 9, 2, 7, 7], [1, 6], 'int32');
+  const named = [...model.namedParameters()];
+  const { value, gradients } = valueAndGradients(
+    () => model.loss(ids, ids).sum,
+    named.map(([, { variable }]) => variable),
+  );
+  expect(Number.isFinite(value.dataSync()[0])).toBe(true);
+  const moved = named.filter((_, at) => gradients[at]?.dataSync().some((g) => g !== 0)).map(([name]) => name);
+  expect(moved.filter((name) => /channel.*(table|values)/.test(name))).not.toEqual([]);
+  model.dispose();
 });
 
 describe('every mixer by its name in a config', () => {

@@ -18,7 +18,17 @@ import {
   Rat,
   Retention,
 } from '@seqloom/linear-attention';
-import { Lm2, Memformer, TransformerXlRecurrence } from '@seqloom/memory';
+import {
+  Lm2,
+  Memformer,
+  MemoryLayer,
+  TitansMemoryAsContext,
+  TitansMemoryAsGate,
+  TitansMemoryAsLayer,
+  TitansNeuralMemory,
+  TransformerXlRecurrence,
+} from '@seqloom/memory';
+import type { MemoryLayerConfig } from '@seqloom/memory';
 import {
   LandmarkAttention,
   MobaAttention,
@@ -79,8 +89,14 @@ export const defaultComponents: Components = {
     'transformer-xl-recurrence': from(TransformerXlRecurrence),
     lm2: from(Lm2),
     memformer: from(Memformer),
+    'titans-neural-memory': from(TitansNeuralMemory),
+    'titans-memory-as-context': from(TitansMemoryAsContext),
+    'titans-memory-as-gate': from(TitansMemoryAsGate),
+    'titans-memory-as-layer': from(TitansMemoryAsLayer),
   },
   channels: {
     mlp: from(Mlp),
+    // with a gradient for any optimiser; `sparse: true` leaves the table to `SparseAdamW`
+    'memory-layers-at-scale': (config) => new MemoryLayer({ sparse: false, ...(config as unknown as MemoryLayerConfig) }),
   },
 };
