@@ -10,6 +10,7 @@ import { uniform, unitRows } from '../measure/inputs.ts';
 import { equals } from '../measure/parity.ts';
 import type { CaseResult, Suite } from '../measure/suite.ts';
 import { floor, rowOf } from '../measure/suite.ts';
+import { replayCases, replayNotes } from './memory-replay.ts';
 import { FUSED_BACKEND, gradientCall, tensorsOf, tfCandidate, useBackend } from '../measure/tfjs.ts';
 import type { HostArray } from '../measure/tfjs.ts';
 
@@ -226,12 +227,13 @@ function cases(quick: boolean): Case[] {
       prepare: () => layerTraining(2 ** (power / 2), layer),
     },
   ]);
-  return [...titans, ...slots];
+  return [...titans, ...slots, ...replayCases(quick)];
 }
 
 /** Says how much each form gains on the other along its curve. */
 function notes(results: readonly CaseResult[]): string[] {
-  return [...new Set(results.flatMap(({ series }) => series ?? []))].map((series) => {
+  const compared = new Set(results.flatMap(({ series }) => (series && series !== 'memory replay' ? [series] : [])));
+  const gains = [...compared].map((series) => {
     const other = series.startsWith('titans') ? SEQUENTIAL : series.endsWith('step') ? DENSE : MLP;
     const ratios = results
       .filter((result) => result.series === series)
@@ -241,6 +243,7 @@ function notes(results: readonly CaseResult[]): string[] {
       });
     return `${series}: time of ${other} over ours ${ratios.join(', ') || 'not measured'}`;
   });
+  return [...gains, ...replayNotes(results)];
 }
 
 /** Memory that learns while it reads, and memory layers by the number of their slots. */
@@ -248,7 +251,7 @@ export const memory: Suite = {
   name: 'memory',
   title: 'Neural memory and memory layers',
   about:
-    "Titans' two-layer memory in chunks beside the same recurrence token by token, whose outputs must agree and, up to T = 256, equal the float64 specification; and a Memory+ layer from 2^10 to 2^20 slots: forward beside the MLP that it replaces, and a training step with row-wise updates beside one whose gradient is as large as the table, with equal losses. The half keys, which are the square root of the table, still grow.",
+    "Titans' two-layer memory in chunks beside the same recurrence token by token, whose outputs must agree and, up to T = 256, equal the float64 specification; and a Memory+ layer from 2^10 to 2^20 slots: forward beside the MLP that it replaces, and a training step with row-wise updates beside one whose gradient is as large as the table, with equal losses. The half keys, which are the square root of the table, still grow. Memformer's memory replay beside plain back-propagation through time: same gradients, peak heap over the number of segments.",
   peers: [],
   cases: ({ quick }) => cases(quick),
   floors(results) {
