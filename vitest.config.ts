@@ -1,4 +1,5 @@
 import { globSync, readFileSync } from 'node:fs';
+import { availableParallelism } from 'node:os';
 import { defineConfig, type TestProjectConfiguration } from 'vitest/config';
 import { softwareVulkan } from './tools/chromium.ts';
 import { TotalsReporter } from './tools/totals-reporter.ts';
@@ -28,8 +29,12 @@ function tier(name: string, include: string[], test: object = {}): TestProjectCo
 }
 
 const tiers: Record<string, TestProjectConfiguration> = {
-  // nothing but Node
-  unit: tier('unit', files('.test.ts'), { testTimeout: 60_000, exclude: ['**/node_modules/**', '**/dist/**', ...special] }),
+  // nothing but Node; vitest alone would leave one core to itself, which is half of a small machine
+  unit: tier('unit', files('.test.ts'), {
+    testTimeout: 60_000,
+    maxWorkers: availableParallelism(),
+    exclude: ['**/node_modules/**', '**/dist/**', ...special],
+  }),
   // minutes of time, child processes, or packed tarballs
   heavy: tier('heavy', files('.heavy.test.ts'), { testTimeout: 600_000, hookTimeout: 600_000, fileParallelism: false }),
   // a WebGPU adapter through Dawn: the laws of every mechanism again, and what only a GPU can show
