@@ -117,6 +117,7 @@ export const paddingLaw: Law<MixerSubject> = {
 /** Law 6: inside a composite mixer padding on the right holds arbitrary finite numbers, which must not matter either. */
 export const junkPaddingLaw: Law<MixerSubject> = {
   number: 6,
+  sampled: false,
   title: 'arbitrary numbers at right padding, as a composite mixer hands them on, change nothing',
   check: (subject) =>
     withMixer(subject, async (mixer) => {

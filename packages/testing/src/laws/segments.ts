@@ -19,6 +19,7 @@ const SEGMENTS = [
 /** Law 6, for packed sequences: segments of a row give what they give when they are fed apart, and the state is the last one's. */
 export const segmentLaw: Law<MixerSubject> = {
   number: 6,
+  sampled: false,
   title: 'packed segments do not see one another',
   applies: (subject) => (patternOf(subject).endsWith('self') ? true : 'a cross pattern has a context per row'),
   check: (subject) =>
