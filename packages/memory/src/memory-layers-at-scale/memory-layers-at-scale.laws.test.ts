@@ -164,8 +164,9 @@ goldenSuite({
     const [batch, length, dim] = inputs['x']!.shape as [number, number, number];
     const rows = tf.reshape(norm(inputs['x']!, 'pre_layernorm'), [batch * length, dim]) as tf.Tensor2D;
     const flat = tf.matMul(rows, tf.transpose(parameters['to_queries.weight']!) as tf.Tensor2D);
-    const halves = norm(tf.reshape(flat, [batch, length, 2, heads, half]), 'norm'); // theirs stand half after half
-    const query = tf.reshape(tf.transpose(halves, [0, 1, 3, 2, 4]), [batch, length, heads, 2 * half]);
+    // theirs stand half after half; tokens in one axis, because tfjs-webgpu broadcasts at most four
+    const halves = norm(tf.reshape(flat, [batch * length, 2, heads, half]), 'norm');
+    const query = tf.reshape(tf.transpose(halves, [0, 2, 1, 3]), [batch, length, heads, 2 * half]);
     const { output } = productKeyMemory(
       { query, keys: tf.transpose(parameters['keys']!, [0, 2, 1, 3]), values: parameters['values.weight']! },
       { topK: config['topk'] as number, weighting: config['non_competitive_gates'] === true ? 'relu' : 'softmax' },

@@ -45,5 +45,7 @@ export function selectSlots(query: tf.Tensor3D, keys: tf.Tensor4D, topK: number,
   const weights = weighting === 'softmax' ? tf.softmax(best.values) : tf.relu(best.values);
   const byToken = (x: tf.Tensor): tf.Tensor2D =>
     tf.reshape(tf.transpose(tf.reshape(x, [heads, count, topK]), [1, 0, 2]), [count, heads * topK]) as tf.Tensor2D;
-  return { indices: byToken(slots), weights: byToken(weights) };
+  // tfjs-webgpu transposes neither integers nor what was just cast; slots up to 2^24 are exact in float32
+  const numbers = tf.add(tf.cast(slots, 'float32'), 0.5);
+  return { indices: tf.cast(tf.floor(byToken(numbers)), 'int32'), weights: byToken(weights) };
 }
