@@ -75,7 +75,7 @@ function legend(labels: readonly string[], style: (label: string) => Style, top:
   let [x, y] = [LEFT, top];
   const parts: string[] = [];
   for (const label of labels) {
-    const width = 24 + label.length * 7;
+    const width = 36 + label.length * 7;
     if (x > LEFT && x + width > WIDTH - RIGHT) [x, y] = [LEFT, y + 18];
     const { colour, dash } = style(label);
     const stroke = `stroke="${colour}" stroke-width="${dash ? 3 : 9}"${dash}`;
