@@ -1,9 +1,24 @@
 import * as tf from '@tensorflow/tfjs-core';
 import * as v from 'valibot';
-import { parseConfig, positiveInteger } from '../config.ts';
+import { parseConfig, positiveInteger, positiveNumber } from '../config.ts';
 import { Linear } from '../module/linear.ts';
 import { Module } from '../module/module.ts';
 import { deriveSeed } from '../module/random.ts';
+
+/** Takes losses beside the task's, by name, such as a router's balance; those of one name add up. */
+export interface LossSink {
+  /** @param value already multiplied by its coefficient */
+  add(name: string, value: tf.Scalar): void;
+}
+
+/** What a channel mixer may be told beside its input. */
+export interface ChannelOptions {
+  readonly training?: boolean;
+  /** [B, T], 1 for tokens and 0 for padding; null: no padding */
+  readonly valid?: tf.Tensor2D | null;
+  /** takes auxiliary losses; absent: none are computed */
+  readonly losses?: LossSink | undefined;
+}
 
 /** A layer that mixes the channels of each token by itself. */
 export abstract class ChannelMixer extends Module {
@@ -14,7 +29,7 @@ export abstract class ChannelMixer extends Module {
    * @param x float32 [B, T, D]
    * @returns [B, T, D]
    */
-  abstract forward(x: tf.Tensor3D, options?: { training?: boolean }): tf.Tensor3D;
+  abstract forward(x: tf.Tensor3D, options?: ChannelOptions): tf.Tensor3D;
 }
 
 const MlpSchema = v.strictObject({
@@ -24,9 +39,12 @@ const MlpSchema = v.strictObject({
   hidden: v.optional(positiveInteger),
   /** act(W_gate x) * (W_up x), as in SwiGLU; otherwise act(W_up x) */
   gated: v.optional(v.boolean(), true),
-  activation: v.optional(v.picklist(['silu', 'gelu', 'relu']), 'silu'),
+  /** none: the product of two linear maps, as in TransNormerLLM's SGLU */
+  activation: v.optional(v.picklist(['silu', 'gelu', 'relu', 'none']), 'silu'),
   bias: v.optional(v.boolean(), false),
   seed: v.optional(v.number(), 0),
+  /** factor on the gate before its activation, as in Falcon-H1 */
+  gateScale: v.optional(positiveNumber, 1),
   /** standard deviation of the output matrix; default 1 / sqrt(hidden) */
   outputDeviation: v.optional(v.number()),
 });
@@ -59,14 +77,18 @@ export class Mlp extends ChannelMixer {
 
   forward(x: tf.Tensor3D): tf.Tensor3D {
     return tf.tidy(() => {
+      const { activation, gateScale } = this.config;
       const up = this.up.forward(x);
-      const hidden = this.gate ? tf.mul(activate(this.gate.forward(x), this.config.activation), up) : activate(up, this.config.activation);
+      if (!this.gate) return this.down.forward(activate(up, activation)) as tf.Tensor3D;
+      const gate = this.gate.forward(x);
+      const hidden = tf.mul(activate(gateScale === 1 ? gate : tf.mul(gate, gateScale), activation), up);
       return this.down.forward(hidden) as tf.Tensor3D;
     });
   }
 }
 
-function activate(x: tf.Tensor, activation: 'silu' | 'gelu' | 'relu'): tf.Tensor {
+function activate(x: tf.Tensor, activation: 'silu' | 'gelu' | 'relu' | 'none'): tf.Tensor {
+  if (activation === 'none') return x;
   if (activation === 'silu') return tf.mul(x, tf.sigmoid(x));
   if (activation === 'relu') return tf.relu(x);
   return tf.mul(tf.mul(x, 0.5), tf.add(1, tf.erf(tf.mul(x, Math.SQRT1_2))));

@@ -5,6 +5,7 @@ import { Module } from '../module/module.ts';
 import { tidy } from '../tidy.ts';
 import { bytesOfShapes, checkState, zeroState } from '../state/state.ts';
 import type { State, StateShapes } from '../state/state.ts';
+import type { LossSink } from './channel-mixer.ts';
 import { alignLeft } from './padding.ts';
 import { lastStates, placeSegments, planSegments, stateRows, takeSegments } from './segments.ts';
 
@@ -25,13 +26,27 @@ export interface MixerOptions {
   /** [B, S], 1 for tokens of the context and 0 for its padding */
   readonly contextMask?: tf.Tensor;
   readonly training?: boolean;
+  /** takes auxiliary losses, such as a router's balance */
+  readonly losses?: LossSink;
+}
+
+/** Keys and values of one layer that later layers attend to instead of making their own. */
+export interface SharedKeyValue {
+  /** [B, T, G, D], after rotation */
+  readonly key: tf.Tensor;
+  /** [B, T, G, Dv] */
+  readonly value: tf.Tensor;
+  /** the state of the layer that made them, before this piece */
+  readonly state: State;
 }
 
 /** Output and state of one call; the caller owns both. */
 export interface MixerResult {
-  /** [B, T, D] */
+  /** [B, T, D]; of a mixer without output projection [B, T, outputDim] */
   readonly output: tf.Tensor3D;
   readonly state: State;
+  /** for later layers of a stack; theirs for the time of the call */
+  readonly keyValue?: SharedKeyValue | undefined;
 }
 
 /** What a mixer's own code receives: checked, with padding only on the right. */
@@ -48,6 +63,10 @@ export interface MixInput {
   readonly context: tf.Tensor3D | null;
   readonly contextValid: tf.Tensor2D | null;
   readonly training: boolean;
+  /** keys and values of an earlier layer, for a mixer that makes none */
+  readonly keyValue?: SharedKeyValue | undefined;
+  /** takes the losses that mixers and channel mixers add to the task's */
+  readonly losses?: LossSink | undefined;
 }
 
 /**
@@ -61,6 +80,11 @@ export abstract class SequenceMixer extends Module {
   abstract readonly mechanism: string;
   /** width D of input and output */
   abstract readonly dim: number;
+  /** width of the output; it differs from `dim` only in a mixer without its output projection, a branch of a parallel block */
+  get outputDim(): number {
+    return this.dim;
+  }
+
   /** the pattern of this instance */
   abstract readonly pattern: Pattern;
 
@@ -104,6 +128,7 @@ export abstract class SequenceMixer extends Module {
         context: side?.x ?? context ?? null,
         contextValid: side?.valid ?? null,
         training: options.training ?? false,
+        losses: options.losses,
       };
       if (!options.mask) return ownResult(this.mix({ x: x as tf.Tensor3D, state, valid: null, lengths: null, ...rest }), options.state);
       const aligned = alignLeft(x as tf.Tensor3D, options.mask as tf.Tensor2D);
@@ -118,7 +143,7 @@ export abstract class SequenceMixer extends Module {
     const plan = planSegments(this.mechanism, segmentIds, batch, length, options.state !== undefined);
     return tidy(() => {
       const before = options.state ?? this.initialState(batch);
-      const rest = { context: null, contextValid: null, training: options.training ?? false };
+      const rest = { context: null, contextValid: null, training: options.training ?? false, losses: options.losses };
       const results = plan.groups.map((group) => {
         const rows = group.segments.map((segment) => segment.row);
         const state = group.continues ? stateRows(before, rows) : this.initialState(rows.length);
@@ -127,7 +152,7 @@ export abstract class SequenceMixer extends Module {
       const output = placeSegments(
         results.map((result) => result.output),
         plan,
-        this.dim,
+        this.outputDim,
       );
       const states = results.map((result) => result.state);
       return ownResult({ output, state: lastStates(states, before, plan, this.stateShapes(batch)) }, options.state);

@@ -27,7 +27,7 @@ describe.each(['cpu', 'wasm'] as const)('gated-linear-attention on %s', (backend
       const mlp = new Mlp({ dim: 32, hidden: 48 });
       const block = new Block({ mixer: layer, channel: mlp, epsilon: 1e-6 });
       const from = `model.layers.${index}`;
-      set(block.norm1.weight, `${from}.attn_norm.weight`);
+      set(block.norm1!.weight, `${from}.attn_norm.weight`);
       set(block.norm2!.weight, `${from}.mlp_norm.weight`);
       set(layer.norm.weight, `${from}.attn.g_norm_swish_gate.weight`);
       set(layer.forgetUp.bias, `${from}.attn.gk_proj.1.bias`);

@@ -56,7 +56,7 @@ describe('AdamW', () => {
 
   it('decays matrices alone, obeys rules by name and leaves frozen parameters out', () => {
     const model = new ToyModel({ vocabSize: 16, dim: 4 });
-    model.block.norm1.freeze();
+    model.block.norm1!.freeze();
     const optimiser = new AdamW(model.namedParameters(), {
       weightDecay: 0.1,
       groups: [
