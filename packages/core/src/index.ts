@@ -11,6 +11,7 @@ export * from './kernel/define.ts';
 export * from './kernel/adamw-step.ts';
 export * from './kernel/block-attention.ts';
 export * from './kernel/causal-conv1d.ts';
+export * from './kernel/expert-matmul.ts';
 export * from './kernel/linear-attention.ts';
 export * from './kernel/linear-scan.ts';
 export * from './kernel/rms-norm.ts';

@@ -3,6 +3,7 @@ import {
   blockAttention,
   causalConv1d,
   complexLinearScan,
+  expertMatMul,
   gatherRows,
   linearScan,
   rmsNorm,
@@ -41,6 +42,7 @@ const OPS: Readonly<Record<string, Op>> = {
   BlockAttention: blockAttention,
   CausalConv1d: causalConv1d,
   ComplexLinearScan: complexLinearScan,
+  ExpertMatMul: (inputs) => ({ output: expertMatMul(inputs) }),
   LinearScan: linearScan,
   RmsNorm: (inputs, options) => ({ output: rmsNorm(inputs, options) }),
   Rotary: (inputs, options) => ({ output: rotary(inputs, options) }),
@@ -59,7 +61,7 @@ function kernelCase(
   options: Readonly<Record<string, unknown>> = {},
   still: readonly string[] = [],
 ): KernelCase {
-  const integers = ['indices', 'labels', 'lengths', 'blocks'].filter((name) => name in inputs);
+  const integers = ['indices', 'labels', 'lengths', 'blocks', 'experts'].filter((name) => name in inputs);
   const specification = oracle as (inputs: Record<string, Array64>, options: unknown) => Readonly<Record<string, Array64>>;
   const run = (given: Record<string, tf.Tensor>) => OPS[kernel]!(given as never, options as never);
   const differentiate = Object.keys(inputs).filter((name) => !integers.includes(name) && !still.includes(name));
@@ -122,6 +124,16 @@ export function kernelCases(): KernelCase[] {
     }),
     kernelCase('GatherRows', oracles.naiveGatherRows, ['rows'], { table: uniform64([5, 3], 1), indices }),
     kernelCase('ScatterAddRows', oracles.naiveScatterAddRows, ['table'], { rows: uniform64([4, 3], 1), indices }, { rowCount: 5 }),
+    kernelCase('ExpertMatMul', oracles.naiveExpertMatMul, ['output'], {
+      input: uniform64([7, 3], 1),
+      experts: array64([7], [2, 0, -1, 2, 0, 2, 3]),
+      weight: uniform64([4, 3, 5], 2),
+    }),
+    kernelCase('ExpertMatMul', oracles.naiveExpertMatMul, ['output'], {
+      input: uniform64([3, 4], 1),
+      experts: array64([3], [4, -1, 4]),
+      weight: uniform64([5, 4, 2], 2),
+    }),
     kernelCase('TopKRows', oracles.naiveTopK, ['values'], { input: uniform64([3, 20], 1) }, { k: 5 }),
     // ties: each value comes up several times
     kernelCase(

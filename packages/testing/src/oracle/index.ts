@@ -13,3 +13,4 @@ export * from './selective-scan.ts';
 export * from './numerics.ts';
 export * from './top-k.ts';
 export * from './block-attention.ts';
+export * from './expert-matmul.ts';
