@@ -217,7 +217,8 @@ function checkMask(mechanism: string, argument: string, mask: tf.Tensor | undefi
 
 /** A result never holds the very tensor objects that the caller passed in. */
 function ownResult(result: MixerResult, given: State | undefined): MixerResult {
-  if (!given) return result;
+  // what the result holds beside output and state is for a stack alone and is freed with the call
+  if (!given) return { output: result.output, state: result.state };
   const theirs = new Set<tf.Tensor>(Object.values(given));
   const own = Object.entries(result.state).map(([name, tensor]) => [name, theirs.has(tensor) ? tf.clone(tensor) : tensor]);
   return { output: result.output, state: Object.fromEntries(own) as unknown as State };
