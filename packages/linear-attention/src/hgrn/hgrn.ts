@@ -1,7 +1,6 @@
 import * as tf from '@tensorflow/tfjs-core';
-import { checkSetting, checkTensor, keepValid, tidy } from '@seqloom/core';
+import { checkSetting, checkTensor, circlePoint, keepValid, tidy } from '@seqloom/core';
 import type { Extents } from '@seqloom/core';
-import { circlePoint } from '../retention/rotation.ts';
 import { parallelForm } from './parallel.ts';
 import type { Parts } from './parallel.ts';
 import { recurrentForm } from './recurrent.ts';

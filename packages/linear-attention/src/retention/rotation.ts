@@ -1,3 +1,4 @@
+import { circlePoint, turnsAt } from '@seqloom/core';
 import * as tf from '@tensorflow/tfjs-core';
 
 /** Cosines and sines for the `rotary` kernel, [1 or B, T, K / 2]. */
@@ -37,8 +38,7 @@ export function rotationAngles(position: tf.Tensor, length: number, frequencies:
   return tf.tidy(() => {
     const batch = position.shape[0]!;
     const pairs = frequencies.length;
-    const turns = turnsAt(tf.reshape(position, [batch, 1]), frequencies);
-    const first = circlePoint(tf.reshape(turns, [batch, 1, pairs]));
+    const first = circlePoint(turnsAt(tf.reshape(position, [batch, 1]), frequencies)); // [B, 1, K / 2]
     if (length === 1) return { cos: first.cos, sin: first.sin };
     const table = (value: (angle: number) => number): tf.Tensor =>
       tf.tensor3d(
@@ -51,40 +51,4 @@ export function rotationAngles(position: tf.Tensor, length: number, frequencies:
       sin: tf.add(tf.mul(first.sin, cos), tf.mul(first.cos, sin)),
     };
   });
-}
-
-// turns of position times frequency with whole ones dropped, [B, 1] -> [B, pairs]
-function turnsAt(position: tf.Tensor, frequencies: Float64Array): tf.Tensor {
-  const coarse = tf.floor(tf.div(position, 2048));
-  const fine = tf.sub(position, tf.mul(coarse, 2048));
-  const part = (count: tf.Tensor, unit: number): tf.Tensor => {
-    const perCount = frequencies.map((theta) => ((theta * unit) / (2 * Math.PI)) % 1);
-    // eleven bits of count times twelve of turns are exact in float32; what is left is too small to matter twice
-    const high = perCount.map((turns) => Math.floor(turns * 4096) / 4096);
-    const low = perCount.map((turns, r) => turns - high[r]!);
-    const exact = tf.mul(count, tf.tensor1d(Float32Array.from(high)));
-    return tf.add(tf.sub(exact, tf.floor(exact)), tf.mul(count, tf.tensor1d(Float32Array.from(low))));
-  };
-  return tf.add(part(coarse, 2048), part(fine, 1));
-}
-
-/**
- * Cosine and sine of 2 pi times the turns, good to 3e-7: a GPU's own need not be.
- *
- * With y half the angle, in [-pi / 2, pi / 2]: `1 - y^2 / 2 (1 - y^2 / 12 (...))` is cos y, `1 - y^2 / 6 (1 - y^2 / 20 (...))` is sin y / y,
- * both summed at once, innermost first; then cos 2y = 1 - 2 sin^2 y and sin 2y = 2 sin y cos y.
- *
- * @param turns of rank 3; gradients flow to it
- */
-export function circlePoint(turns: tf.Tensor): RotationAngles {
-  const half = tf.mul(tf.sub(turns, tf.floor(tf.add(turns, 0.5))), Math.PI);
-  const square = tf.mul(half, half);
-  let sums: tf.Tensor = tf.ones([2, 1, 1, 1]);
-  for (let k = 7; k >= 1; k--) {
-    const factors = tf.tensor4d([1 / ((2 * k - 1) * 2 * k), 1 / (2 * k * (2 * k + 1))], [2, 1, 1, 1]);
-    sums = tf.sub(1, tf.mul(tf.mul(square, factors), sums));
-  }
-  const [cosine, ratio] = tf.unstack(sums, 0) as [tf.Tensor, tf.Tensor];
-  const sine = tf.mul(half, ratio);
-  return { cos: tf.sub(1, tf.mul(tf.mul(sine, sine), 2)), sin: tf.mul(tf.mul(sine, cosine), 2) };
 }
