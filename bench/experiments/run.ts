@@ -1,5 +1,6 @@
 import { carryAFact } from './carry-a-fact/carry-a-fact.ts';
 import { farRecallExperiment } from './far-recall/far-recall.ts';
+import { frontier } from './frontier/frontier.ts';
 import { recall } from './recall/recall.ts';
 import { selectiveCopying } from './selective-copying/selective-copying.ts';
 
@@ -8,6 +9,7 @@ const experiments: Readonly<Record<string, (words: readonly string[]) => Promise
   'selective-copying': selectiveCopying,
   'carry-a-fact': carryAFact,
   'far-recall': farRecallExperiment,
+  frontier,
 };
 
 const [name = '', ...words] = process.argv.slice(2);

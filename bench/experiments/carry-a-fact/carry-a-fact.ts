@@ -62,17 +62,19 @@ const candidates: readonly Candidate[] = [
 /** Accuracies at the end of the training on one number of segments, one per seed. */
 const at = ({ runs }: CandidateResult, index: number): number[] => runs.map(({ curve }) => curve.at(-1)!.accuracies[index]!);
 
-function panel({ results }: ComparisonResult): Panel {
-  return {
-    title: `A fact of the first segment, asked for in the last`,
-    xLabel: `segments of ${FACTS.segmentLength} tokens`,
-    yLabel: 'share of right answers',
-    yRange: [0, 1],
-    lines: results.map((result) => ({
-      label: result.label,
-      points: SEGMENTS.map((segments, index) => point(segments, at(result, index))),
-    })),
-  };
+function panels({ results }: ComparisonResult): Panel[] {
+  return [
+    {
+      title: `A fact of the first segment, asked for in the last`,
+      xLabel: `segments of ${FACTS.segmentLength} tokens`,
+      yLabel: 'share of right answers',
+      yRange: [0, 1],
+      lines: results.map((result) => ({
+        label: result.label,
+        points: SEGMENTS.map((segments, index) => point(segments, at(result, index))),
+      })),
+    },
+  ];
 }
 
 function markdown(result: ComparisonResult, figure: string | null): string {
@@ -116,7 +118,7 @@ const comparison: Comparison = {
   candidates,
   sizes: { dim: 32, steps: 800, rows: 32, heldOut: 256, scores: 1 },
   peaks: [2.5e-3, 5e-3],
-  panel,
+  panels,
   markdown,
 };
 

@@ -9,7 +9,7 @@ export interface Candidate {
   readonly name: string;
   readonly label: string;
   /** what differs between the models; width, vocabulary and seed are filled in */
-  readonly model: Pick<HybridConfig, 'mixers' | 'channels' | 'definitions'>;
+  readonly model: Pick<HybridConfig, 'mixers' | 'channels' | 'definitions' | 'logitScale'>;
   /** mixed evenly in training and scored one by one */
   readonly tasks: readonly SequenceTask[];
 }
@@ -44,6 +44,8 @@ export interface Run {
   readonly curve: readonly Score[];
   /** floats that the layers keep of a sequence after its last token */
   readonly stateFloats: number;
+  /** the same for each layer, its position left out */
+  readonly layerFloats: readonly number[];
   readonly parameters: number;
   /** processor time */
   readonly seconds: number;
@@ -85,13 +87,15 @@ export async function trainModel(
       curve.push({ step, accuracies });
     }
     const { user, system } = process.cpuUsage(began);
+    const longest = Math.max(...tasks.map(({ length }) => length));
     return {
       candidate: name,
       seed,
       peak,
       loss: last.reduce((sum, loss) => sum + loss, 0) / last.length,
       curve,
-      stateFloats: model.stateBytes(1, Math.max(...tasks.map(({ length }) => length))) / 4,
+      stateFloats: model.stateBytes(1, longest) / 4,
+      layerFloats: model.stack.layers.map((layer) => layer.stateBytes(1, longest) / 4 - 1),
       parameters: model.countParameters(),
       seconds: (user + system) / 1e6,
     };

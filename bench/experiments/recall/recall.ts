@@ -1,9 +1,10 @@
-import { appendFileSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { dirname, join } from 'node:path';
+import { mkdirSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { setupBackend } from '@seqloom/core';
 import { describeMachine, machineLine } from '../../measure/machine.ts';
 import { drawPanels } from '../../report/plot.ts';
+import { openJournal } from '../comparison/journal.ts';
 import { candidates } from './candidates.ts';
 import type { Candidate } from './candidates.ts';
 import { mean, recallMarkdown, recallPanels } from './report.ts';
@@ -41,10 +42,10 @@ export async function recall(words: readonly string[]): Promise<number> {
     process.stderr.write(usage);
     return 2;
   }
-  const { chosen, seeds, peaks, sizes, out, quick, resume } = options;
+  const { chosen, seeds, peaks, sizes, out, resume } = options;
   await setupBackend('wasm');
   const machine = describeMachine();
-  const journal = journalOf(join(import.meta.dirname, `../../../runs/recall${quick ? '-quick' : ''}.jsonl`), JSON.stringify(sizes), resume);
+  const journal = openJournal<Run>(join(import.meta.dirname, '../../../runs/recall.jsonl'), JSON.stringify(sizes), resume);
   const run = async (candidate: Candidate, seed: number, peak: number, set: 'choice' | 'report'): Promise<Run> => {
     const key = JSON.stringify([candidate.definition, seed, peak, set]);
     const known = journal.find(key);
@@ -93,7 +94,6 @@ interface Options {
   readonly peaks: readonly number[];
   readonly sizes: Sizes;
   readonly out: string | null;
-  readonly quick: boolean;
   readonly resume: boolean;
 }
 
@@ -119,26 +119,5 @@ function readOptions(words: readonly string[]): Options | null {
   const peaks = values.peaks?.split(',').map(Number) ?? (quick ? [5e-3] : PEAKS);
   const counts = [sizes.steps, seeds].every((count) => Number.isInteger(count) && count >= 1);
   if (chosen.length !== names.length || !counts || !peaks.every((peak) => peak > 0)) return null;
-  return { chosen, seeds, peaks, sizes, quick, resume, out: values.out ?? (quick ? null : join(import.meta.dirname, '../../results')) };
-}
-
-/** Finished models, one line each, so that an interrupted run can go on. */
-function journalOf(
-  path: string,
-  settings: string,
-  resume: boolean,
-): { find(key: string): Run | undefined; add(key: string, run: Run): void } {
-  const known = new Map<string, Run>();
-  mkdirSync(dirname(path), { recursive: true });
-  if (!resume) rmSync(path, { force: true });
-  if (existsSync(path)) {
-    for (const line of readFileSync(path, 'utf8').split('\n').filter(Boolean)) {
-      const entry = JSON.parse(line) as { settings: string; key: string; run: Run };
-      if (entry.settings === settings) known.set(entry.key, entry.run);
-    }
-  }
-  return {
-    find: (key) => known.get(key),
-    add: (key, run) => appendFileSync(path, `${JSON.stringify({ settings, key, run })}\n`),
-  };
+  return { chosen, seeds, peaks, sizes, resume, out: values.out ?? (quick ? null : join(import.meta.dirname, '../../results')) };
 }

@@ -41,17 +41,19 @@ const candidates: readonly Candidate[] = [
 /** Accuracies at one scored step, one per seed. */
 const at = ({ runs }: CandidateResult, index: number): number[] => runs.map(({ curve }) => curve[index]!.accuracies[0]!);
 
-function panel({ results, sizes }: ComparisonResult): Panel {
-  return {
-    title: `Selective copying of ${TASK.tokens} tokens out of ${TASK.noise + TASK.tokens}, two layers of width ${sizes.dim}`,
-    xLabel: 'optimiser steps',
-    yLabel: 'share of right answers',
-    yRange: [0, 1],
-    lines: results.map((result) => ({
-      label: result.label,
-      points: result.runs[0]!.curve.map(({ step }, index) => point(step, at(result, index))),
-    })),
-  };
+function panels({ results, sizes }: ComparisonResult): Panel[] {
+  return [
+    {
+      title: `Selective copying of ${TASK.tokens} tokens out of ${TASK.noise + TASK.tokens}, two layers of width ${sizes.dim}`,
+      xLabel: 'optimiser steps',
+      yLabel: 'share of right answers',
+      yRange: [0, 1],
+      lines: results.map((result) => ({
+        label: result.label,
+        points: result.runs[0]!.curve.map(({ step }, index) => point(step, at(result, index))),
+      })),
+    },
+  ];
 }
 
 function markdown(result: ComparisonResult, figure: string | null): string {
@@ -87,7 +89,7 @@ const comparison: Comparison = {
   candidates,
   sizes: { dim: 32, steps: 500, rows: 32, heldOut: 256, scores: 10 },
   peaks: [4e-3, 1e-2, 2e-2, 4e-2, 8e-2],
-  panel,
+  panels,
   markdown,
 };
 
