@@ -7,7 +7,7 @@ import { PEER_NAMES } from './peers/load.ts';
 import type { PeerName } from './peers/load.ts';
 import { markdownReport } from './report/markdown.ts';
 import { defaultPanels } from './report/panels.ts';
-import { drawPanels } from './report/plot.ts';
+import { drawPanels } from '@seqloom/train';
 import { OURS } from './measure/candidate.ts';
 import { machineLine } from './measure/machine.ts';
 import { suites } from './suites/all.ts';

@@ -1,3 +1,7 @@
+import { digits } from '@seqloom/train';
+
+export { digits };
+
 /** Five numbers of a set of samples, in the samples' unit. */
 export interface Spread {
   readonly median: number;
@@ -38,15 +42,6 @@ export function crossing(x: readonly number[], a: readonly number[], b: readonly
   if (from === 0) return x[0]!;
   const share = gap[from - 1]! / (gap[from - 1]! - gap[from]!);
   return Math.exp(Math.log(x[from - 1]!) + share * (Math.log(x[from]!) - Math.log(x[from - 1]!)));
-}
-
-/** Three significant digits, without an exponent where that stays readable. */
-export function digits(value: number): string {
-  if (!Number.isFinite(value)) return '-';
-  if (value === 0) return '0';
-  const size = Math.abs(value);
-  if (size >= 1e6 || size < 1e-4) return value.toExponential(2);
-  return size >= 100 ? Math.round(value).toString() : Number(value.toPrecision(3)).toString();
 }
 
 /** A count of bytes with its binary unit. */

@@ -1,5 +1,5 @@
 import type { PeerName, Peers, SkippedPeer } from '../peers/load.ts';
-import type { Panel } from '../report/plot.ts';
+import type { Panel } from '@seqloom/train';
 import type { Case, Work } from './candidate.ts';
 import type { TimingSettings } from './interleave.ts';
 import type { Machine } from './machine.ts';

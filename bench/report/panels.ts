@@ -1,5 +1,5 @@
 import type { CaseResult, Row } from '../measure/suite.ts';
-import type { Panel } from './plot.ts';
+import type { Panel } from '@seqloom/train';
 
 /** Microseconds per token where a case counts tokens, else milliseconds per call. */
 function timeOf({ work }: CaseResult, ms: number): number {

@@ -6,7 +6,7 @@ import { RecurrentMemoryTransformer } from '@seqloom/memory';
 import type { RecurrentMemoryTransformerConfig } from '@seqloom/memory';
 import type { ComponentConfig, Components } from '@seqloom/models';
 import { carryFact } from '@seqloom/train';
-import type { Panel } from '../../report/plot.ts';
+import type { Panel } from '@seqloom/train';
 import { runComparison } from '../comparison/comparison.ts';
 import type { CandidateResult, Comparison, ComparisonResult } from '../comparison/comparison.ts';
 import { percentRange, point, settingLines, sweepLines, table } from '../comparison/report.ts';

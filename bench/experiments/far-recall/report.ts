@@ -1,6 +1,6 @@
 import { machineLine } from '../../measure/machine.ts';
 import type { Machine } from '../../measure/machine.ts';
-import type { CurvePanel } from '../../report/plot.ts';
+import type { CurvePanel } from '@seqloom/train';
 import { mean } from '../recall/report.ts';
 import type { FarRecallSizes } from './task.ts';
 

@@ -1,5 +1,5 @@
 import { defaultComponents } from '@seqloom/models';
-import type { Panel } from '../../report/plot.ts';
+import type { Panel } from '@seqloom/train';
 import { runComparison } from '../comparison/comparison.ts';
 import type { CandidateResult, Comparison, ComparisonResult } from '../comparison/comparison.ts';
 import { percentRange, point, settingLines, sweepLines, table } from '../comparison/report.ts';

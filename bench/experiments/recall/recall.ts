@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { setupBackend } from '@seqloom/core';
 import { describeMachine, machineLine } from '../../measure/machine.ts';
-import { drawPanels } from '../../report/plot.ts';
+import { drawPanels } from '@seqloom/train';
 import { openJournal } from '../comparison/journal.ts';
 import { candidates } from './candidates.ts';
 import type { Candidate } from './candidates.ts';

@@ -1,6 +1,6 @@
 import { machineLine } from '../../measure/machine.ts';
 import type { Machine } from '../../measure/machine.ts';
-import type { CurvePanel } from '../../report/plot.ts';
+import type { CurvePanel } from '@seqloom/train';
 import type { PairCount, Run, Sizes } from './train-once.ts';
 
 /** One mixer: the models that chose its learning rate, and those that are reported. */

@@ -3,7 +3,7 @@ import type { ComponentConfig, Components } from '@seqloom/models';
 import { Mamba, S5 } from '@seqloom/ssm';
 import type { MambaConfig, S5Config } from '@seqloom/ssm';
 import { selectiveCopying as task } from '@seqloom/train';
-import type { Panel } from '../../report/plot.ts';
+import type { Panel } from '@seqloom/train';
 import { runComparison } from '../comparison/comparison.ts';
 import type { CandidateResult, Comparison, ComparisonResult } from '../comparison/comparison.ts';
 import { percentRange, point, settingLines, sweepLines, table } from '../comparison/report.ts';

@@ -32,6 +32,8 @@ export { train } from './trainer.ts';
 export type { MetricsSink, StepMetrics, TrainEvent, TrainOptions, TrainSummary } from './train-options.ts';
 export { reportHtml } from './report/html.ts';
 export type { PlotLibrary, ReportContent } from './report/html.ts';
+export { digits, drawPanels } from './report/plot.ts';
+export type { BarPanel, CurvePanel, Line, Panel } from './report/plot.ts';
 export { replayBackward } from './segments/replay.ts';
 export type { ReplayOptions, ReplayResult, SegmentStep } from './segments/replay.ts';
 export { detachState, resetRows, segmentsAt } from './segments/state-policy.ts';

@@ -1,5 +1,3 @@
-import { digits } from '../measure/statistics.ts';
-
 /** One line of a plot. */
 export interface Line {
   readonly label: string;
@@ -24,6 +22,7 @@ export interface BarPanel {
   readonly groups: readonly { readonly label: string; readonly bars: readonly { readonly label: string; readonly value: number }[] }[];
 }
 
+/** What `drawPanels` draws. */
 export type Panel = CurvePanel | BarPanel;
 
 // told apart by colour-blind eyes too (Okabe and Ito)
@@ -144,7 +143,12 @@ function barPanel(panel: BarPanel, style: (label: string) => Style): { body: str
   return { body: parts.join('\n'), height: y + 8 };
 }
 
-/** Draws panels side by side as one SVG, with a title line above. */
+/**
+ * Draws panels side by side as one SVG, with a title line above; the x axis of curves is logarithmic.
+ *
+ * @param title a line of small print: machine, command
+ * @returns the SVG document
+ */
 export function drawPanels(title: string, panels: readonly Panel[]): string {
   const style = palette(panels);
   const drawn = panels.map((panel) => ('lines' in panel ? curvePanel(panel, style) : barPanel(panel, style)));
@@ -162,4 +166,13 @@ export function drawPanels(title: string, panels: readonly Panel[]): string {
   return [open, `<rect width="${width}" height="${height}" fill="#fff"/>`, text(10, 18, title, 'fill="#666"'), ...parts, '</svg>', ''].join(
     '\n',
   );
+}
+
+/** Three significant digits as text, without an exponent where that stays readable; `-` for what is not finite. */
+export function digits(value: number): string {
+  if (!Number.isFinite(value)) return '-';
+  if (value === 0) return '0';
+  const size = Math.abs(value);
+  if (size >= 1e6 || size < 1e-4) return value.toExponential(2);
+  return size >= 100 ? Math.round(value).toString() : Number(value.toPrecision(3)).toString();
 }
