@@ -95,6 +95,11 @@ export interface KernelExports {
   blockForward(batch: number, t: number, s: number, heads: number, groups: number, dim: number, valueDim: number, queryBlock: number, keyBlock: number, chosen: number, scale: number, query: number, key: number, value: number, blocks: number, output: number, lse: number, scratch: number): void;
   // prettier-ignore
   blockBackward(batch: number, t: number, s: number, heads: number, groups: number, dim: number, valueDim: number, queryBlock: number, keyBlock: number, chosen: number, scale: number, query: number, key: number, value: number, blocks: number, output: number, lse: number, dOutput: number, dLse: number, gQuery: number, gKey: number, gValue: number, scratch: number): void;
+  expertBytes(rows: number, experts: number, inner: number, outer: number): number;
+  // prettier-ignore
+  expertForward(rows: number, experts: number, inner: number, outer: number, input: number, ids: number, weight: number, output: number, scratch: number): void;
+  // prettier-ignore
+  expertBackward(rows: number, experts: number, inner: number, outer: number, input: number, ids: number, weight: number, dOutput: number, gInput: number, gWeight: number, scratch: number): void;
   sumRuns(rows: number, n: number, x: number, factor: number, to: number): void;
   sumMiddle(outer: number, rows: number, n: number, x: number, factor: number, to: number): void;
 }

@@ -2,6 +2,7 @@ import { fail } from '@seqloom/core';
 import { implementLinearAttention } from './linear-attention.ts';
 import { implementSoftmaxAttention } from './softmax-attention.ts';
 import { implementRmsNorm } from './rms-norm.ts';
+import { implementExpertMatMul } from './expert-matmul.ts';
 import { implementBlockAttention } from './block-attention.ts';
 import { implementCausalConv1d } from './causal-conv1d.ts';
 import { implementRotary } from './rotary.ts';
@@ -28,6 +29,7 @@ const implementations = [
   implementSelectiveScan,
   implementTopK,
   implementBlockAttention,
+  implementExpertMatMul,
 ];
 
 /** Kernels in use: their label, as `explain()` shows it, and the way back. */

@@ -83,3 +83,4 @@ export { segmentSum } from './rows';
 export { padRows, selectiveBackward, selectiveForward, selectiveScanBytes, selectiveStep, selectiveStepBackward } from './selective-scan';
 export { spreadRows, topRows } from './top-k';
 export { blockBackward, blockBackwardBytes, blockForward, blockForwardBytes } from './block-attention';
+export { expertBackward, expertBytes, expertForward, gatherSorted, scatterSorted, sortByExpert } from './experts';
