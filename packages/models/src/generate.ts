@@ -1,13 +1,13 @@
 import * as tf from '@tensorflow/tfjs-core';
 import { disposeState, fail, selectRows } from '@seqloom/core';
 import type { State } from '@seqloom/core';
-import type { LanguageModelOptions } from './hybrid-model.ts';
+import type { LanguageModelOptions } from './hybrid.ts';
 import { checkSampling, sampleToken } from './sampling.ts';
 import type { SamplingOptions } from './sampling.ts';
 import { TextStream } from './text-stream.ts';
 import type { TextCodec } from './text-stream.ts';
 
-/** What generation needs of a model; `HybridModel` has it. */
+/** What generation needs of a model; `Hybrid` has it. */
 export interface LanguageModel {
   readonly config: { readonly vocabSize: number };
   next(ids: tf.Tensor, options?: LanguageModelOptions): { logits: tf.Tensor2D; state: State };

@@ -1,11 +1,14 @@
+export * from './component-types.ts';
 export * from './components.ts';
 export { resolveHybridConfig } from './config.ts';
 export type { HybridConfig, ResolvedHybridConfig } from './config.ts';
 export * from './generate.ts';
+export * from './hybrid.ts';
 export * from './hybrid-model.ts';
 export { layerDefinitions } from './layers.ts';
 export type { Definition, LayerPlan } from './layers.ts';
 export * from './pattern.ts';
 export * from './sampling.ts';
+export * from './stack.ts';
 export { TextStream } from './text-stream.ts';
 export type { TextCodec } from './text-stream.ts';

@@ -1,7 +1,9 @@
 import { fail } from '@seqloom/core';
-import type { Components } from './components.ts';
+import type { Components } from './component-types.ts';
+import { checkResidual, parseParallel } from './config.ts';
 import type { ResolvedHybridConfig } from './config.ts';
 import { expandPattern } from './pattern.ts';
+import { planSharing } from './sharing.ts';
 
 /** A definition with its component type. */
 export type Definition = Readonly<Record<string, unknown>> & { readonly type: string };
@@ -12,12 +14,18 @@ export interface LayerPlan {
   readonly channelName: string;
   readonly mixer: Definition;
   readonly channel: Definition | null;
+  readonly residual: ResolvedHybridConfig['residual'];
+  /** the layer whose keys and values this one attends to; null: its own */
+  readonly keyValueFrom: number | null;
+  /** the layers whose mixer and channel mixer this one uses; null: its own */
+  readonly mixerFrom: number | null;
+  readonly channelFrom: number | null;
 }
 
 /**
- * Resolves patterns, definitions and overrides to one plan per layer, without making a tensor.
+ * Resolves patterns, definitions, overrides and sharing to one plan per layer, without making a tensor.
  *
- * @throws SeqLoomError on an unknown name or component, or an override that hits nothing
+ * @throws SeqLoomError on an unknown name or component, an override that hits nothing, or layers that cannot share
  */
 export function layerDefinitions(config: ResolvedHybridConfig, components: Components): LayerPlan[] {
   const mixers = expandPattern(config.mixers, config.depth ?? null, 'config.mixers');
@@ -41,21 +49,30 @@ export function layerDefinitions(config: ResolvedHybridConfig, components: Compo
       channelName,
       mixer: find(mixerName, 'config.mixers', components.mixers),
       channel: channelName === 'none' ? null : find(channelName, 'config.channels', components.channels),
+      residual: config.residual,
+      keyValueFrom: null,
+      mixerFrom: null,
+      channelFrom: null,
     };
   });
   for (const [number, override] of config.overrides.entries()) {
     const argument = `config.overrides.${number}`;
-    const layers = layersOf(override.at, plan, argument);
-    for (const index of layers) {
+    for (const index of layersOf(override.at, plan, argument)) {
       const layer = plan[index]!;
       plan[index] = {
         ...layer,
         mixer: merge(layer.mixer, override.mixer, override.replace, `${argument}.mixer`, components.mixers),
         channel: layer.channel && merge(layer.channel, override.channel, override.replace, `${argument}.channel`, components.channels),
+        residual: override.residual ? checkResidual({ ...layer.residual, ...override.residual }, `${argument}.residual`) : layer.residual,
       };
     }
   }
-  return plan;
+  const placed = plan.map((layer, index) => ({
+    ...layer,
+    mixer: place(layer.mixer, index, plan.length),
+    channel: layer.channel && place(layer.channel, index, plan.length),
+  }));
+  return planSharing(placed, config.share);
 }
 
 function layersOf(at: ResolvedHybridConfig['overrides'][number]['at'], plan: readonly LayerPlan[], argument: string): number[] {
@@ -99,7 +116,21 @@ function merge(
   return { ...base, ...set };
 }
 
+/** `$layer` and `$layers` become the layer's index and the depth, wherever they stand. */
+function place<T>(value: T, layer: number, layers: number): T {
+  if (value === '$layer') return layer as T;
+  if (value === '$layers') return layers as T;
+  if (Array.isArray(value)) return value.map((item: unknown) => place(item, layer, layers)) as T;
+  if (typeof value !== 'object' || value === null) return value;
+  return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, place(item as unknown, layer, layers)])) as T;
+}
+
 function checkType(definition: Definition, argument: string, known: Readonly<Record<string, unknown>>): Definition {
+  if (definition.type === 'parallel' && !argument.includes('channel')) {
+    for (const [index, branch] of parseParallel(definition).branches.entries())
+      checkType(branch.mixer, argument.replace(/type$/, `branches.${index}.mixer.type`), known);
+    return definition;
+  }
   if (Object.hasOwn(known, definition.type)) return definition;
   return refuse(
     argument,

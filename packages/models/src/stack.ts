@@ -1,0 +1,121 @@
+import * as tf from '@tensorflow/tfjs-core';
+import {
+  advance,
+  Block,
+  childState,
+  fail,
+  gatherRows,
+  joinStates,
+  makeNorm,
+  normal,
+  Parameter,
+  SequenceMixer,
+  tidy,
+  zeroState,
+} from '@seqloom/core';
+import type { MixerResult, MixInput, Norm, NormConfig, SharedKeyValue, State, StateShapes } from '@seqloom/core';
+
+/** What a stack is made of. */
+export interface StackParts {
+  readonly dim: number;
+  readonly layers: readonly Block[];
+  /** per layer, the earlier layer whose keys and values it attends to; null or absent: its own */
+  readonly keyValueFrom?: readonly (number | null)[];
+  /** the norm after the last layer; null: none */
+  readonly norm: NormConfig | null;
+  readonly metaTokens?: { readonly count: number; readonly deviation: number } | undefined;
+  readonly positions?: { readonly max: number; readonly deviation: number } | undefined;
+  readonly seed?: number;
+}
+
+/**
+ * A stack of blocks with one norm at the end; its state holds the states of its layers under `<index>.<name>`.
+ *
+ * Meta tokens stand before the first token of every sequence: they are part of the state that a sequence starts from, and of its positions.
+ */
+export class Stack extends SequenceMixer {
+  readonly mechanism = 'stack';
+  readonly pattern = 'causal-self';
+  readonly dim: number;
+  /** [count, D], null without */
+  readonly meta: Parameter | null;
+  /** learned positions [max, D], null without */
+  readonly positions: Parameter | null;
+  readonly layers: readonly Block[];
+  readonly finalNorm: Norm | null;
+  readonly #keyValueFrom: readonly (number | null)[];
+
+  constructor(parts: StackParts) {
+    super();
+    const { dim, layers, keyValueFrom, norm, metaTokens, positions, seed = 0 } = parts;
+    this.dim = dim;
+    this.meta = metaTokens ? new Parameter([metaTokens.count, dim], normal(metaTokens.deviation), seed, { decay: false }) : null;
+    this.positions = positions ? new Parameter([positions.max, dim], normal(positions.deviation), seed + 1) : null;
+    this.layers = layers;
+    this.finalNorm = norm ? makeNorm(dim, norm) : null;
+    this.#keyValueFrom = keyValueFrom ?? [];
+  }
+
+  stateShapes(batch: number): StateShapes {
+    const entries = this.layers.flatMap((layer, index) => [
+      ...Object.entries(layer.stateShapes(batch)).map(([name, shape]) => [`${index}.${name}`, shape] as const),
+      [`${index}.position`, [batch]] as const,
+    ]);
+    return Object.fromEntries(entries);
+  }
+
+  /** The state before the first token: after the meta tokens, if there are any. */
+  override initialState(batch: number): State {
+    const { meta } = this;
+    if (!meta) return zeroState(batch, this.stateShapes(batch));
+    return tidy(() => {
+      const [count, dim] = meta.shape as [number, number];
+      const x = tf.add(tf.reshape(meta.value, [1, count, dim]), tf.zeros([batch, count, dim])) as tf.Tensor3D;
+      const state = zeroState(batch, this.stateShapes(batch));
+      return this.mix({ x, state, valid: null, lengths: null, context: null, contextValid: null, training: false }).state;
+    });
+  }
+
+  override stateBytes(batch: number, length: number): number {
+    return super.stateBytes(batch, length + (this.meta?.shape[0] ?? 0));
+  }
+
+  override mixingFlops(length: number): number {
+    return this.layers.reduce((sum, layer) => sum + layer.mixingFlops(length + (this.meta?.shape[0] ?? 0)), 0);
+  }
+
+  mix(input: MixInput): MixerResult {
+    let x = this.#place(input);
+    const states: Record<string, State> = {};
+    const made = new Map<number, SharedKeyValue>();
+    for (const [index, layer] of this.layers.entries()) {
+      const from = this.#keyValueFrom[index] ?? null;
+      const keyValue = from === null ? undefined : made.get(from);
+      const result = layer.mix({ ...input, x, state: childState(input.state, String(index)), keyValue });
+      x = result.output;
+      states[index] = result.state;
+      if (result.keyValue && this.#keyValueFrom.includes(index)) made.set(index, result.keyValue);
+    }
+    const position = advance(input.state.position, x, input.lengths);
+    return { output: this.finalNorm?.forward(x) ?? x, state: joinStates(position, states) };
+  }
+
+  #place({ x, state }: MixInput): tf.Tensor3D {
+    const table = this.positions;
+    if (!table) return x;
+    const [batch, length, dim] = x.shape;
+    const index = tf.add(tf.reshape(state.position, [batch, 1]), tf.reshape(tf.range(0, length), [1, length]));
+    const most = table.shape[0]!;
+    // positions lie on the device; only what the host knows can be refused before any work
+    if (length > most)
+      fail({
+        mechanism: 'stack',
+        argument: 'x',
+        wanted: `at most ${most} tokens, the learned positions`,
+        given: String(length),
+        remedy: 'Feed a shorter text, or build the model with more positions.',
+      });
+    const rows = gatherRows({ table: table.value, indices: tf.cast(tf.reshape(tf.minimum(index, most - 1), [-1]), 'int32') });
+    return tf.add(x, tf.reshape(rows, [batch, length, dim])) as tf.Tensor3D;
+  }
+}
