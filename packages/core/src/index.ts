@@ -4,6 +4,7 @@ export type { DecodeState, Evidence, Form, MechanismCard, Pattern } from './card
 export * from './config.ts';
 export * from './error.ts';
 export { registerGradients } from './gradient/index.ts';
+export { stopGradient } from './gradient/stop-gradient.ts';
 export { valueAndGradients } from './gradient/value-and-gradients.ts';
 export { checkSetting, checkTensor } from './kernel/check-tensor.ts';
 export type { Extents } from './kernel/check-tensor.ts';

@@ -1,6 +1,5 @@
 import * as tf from '@tensorflow/tfjs-core';
-import { topK as bestOf } from '@seqloom/core';
-import { detach } from './detach.ts';
+import { stopGradient, topK as bestOf } from '@seqloom/core';
 
 /** The chosen slots of each token: H k of them, head after head. */
 export interface ChosenSlots {
@@ -33,11 +32,11 @@ export function selectSlots(query: tf.Tensor3D, keys: tf.Tensor4D, topK: number,
     const part = tf.slice(byHead, [0, 0, side * half], [heads, count, half]);
     const own = tf.reshape(tf.slice(keys, [0, side, 0, 0], [heads, 1, halfKeys, half]), [heads, halfKeys, half]);
     const { values, indices } = bestOf({ input: tf.matMul(part, own, false, true) }, { k: topK });
-    return { values: tf.reshape(values, [rows, topK]), indices: tf.reshape(detach(indices), [rows, topK]) };
+    return { values: tf.reshape(values, [rows, topK]), indices: tf.reshape(stopGradient(indices), [rows, topK]) };
   }) as [{ values: tf.Tensor; indices: tf.Tensor }, { values: tf.Tensor; indices: tf.Tensor }];
   const sums = tf.add(tf.reshape(halves[0].values, [rows, topK, 1]), tf.reshape(halves[1].values, [rows, 1, topK]));
   const best = bestOf({ input: tf.reshape(sums, [rows, topK * topK]) }, { k: topK });
-  const places = detach(best.indices);
+  const places = stopGradient(best.indices);
   // column a k + b of the sums belongs to the a-th best of the first half and the b-th of the second
   const a = tf.cast(tf.floor(tf.div(tf.add(tf.cast(places, 'float32'), 0.5), topK)), 'int32');
   const b = tf.sub(places, tf.mul(a, tf.scalar(topK, 'int32')));

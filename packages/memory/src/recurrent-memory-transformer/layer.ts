@@ -14,11 +14,11 @@ import {
   positiveInteger,
   positiveNumber,
   SequenceMixer,
+  stopGradient,
 } from '@seqloom/core';
 import type { MixerResult, MixInput, State, StateShapes } from '@seqloom/core';
 import { boundedShapes, fitCache, resetRows } from '../segments/cache.ts';
 import { phaseShape } from '../segments/phase.ts';
-import { stopGradient } from '../segments/stop-gradient.ts';
 import { chooseRows, walkSegments } from '../segments/walk.ts';
 import type { SegmentPiece } from '../segments/walk.ts';
 import { TransformerStack } from './transformer-stack.ts';

@@ -1,5 +1,5 @@
 import * as tf from '@tensorflow/tfjs-core';
-import { stopGradient } from '../segments/stop-gradient.ts';
+import { stopGradient } from '@seqloom/core';
 import type { RecurrentMemorySettings } from './recurrent-memory-transformer.ts';
 
 /** The recurrent form, segment by segment: `H = cell([M; X; M])`, the output is H at X, the next M is H at the second M. */

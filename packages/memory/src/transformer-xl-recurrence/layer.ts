@@ -13,10 +13,10 @@ import {
   parseConfig,
   positiveInteger,
   SequenceMixer,
+  stopGradient,
 } from '@seqloom/core';
 import type { MixerResult, MixInput, StateShapes } from '@seqloom/core';
 import { finishedSegments } from '../segments/phase.ts';
-import { stopGradient } from '../segments/stop-gradient.ts';
 import { distanceEmbedding } from './distance-embedding.ts';
 import { transformerXlAttention } from './transformer-xl-recurrence.ts';
 

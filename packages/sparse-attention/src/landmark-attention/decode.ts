@@ -1,7 +1,6 @@
 import * as tf from '@tensorflow/tfjs-core';
 import { appendKv } from '@seqloom/attention';
-import { gatherRowsKernel, tidy } from '@seqloom/core';
-import { detach } from '../blocks/detach.ts';
+import { gatherRowsKernel, stopGradient, tidy } from '@seqloom/core';
 import { cachePlaces, gatheredAttention, joinedColumns, tokensOfBlocks } from '../blocks/gathered-attention.ts';
 import type { Heads } from '../blocks/list-attention.ts';
 import { blockRotation } from './block-rotation.ts';
@@ -38,7 +37,7 @@ export function appendLandmarkTokens(
   { blockLength, rotaryBase = null, lengths = null }: Pick<CachedLandmarkOptions, 'blockLength' | 'rotaryBase' | 'lengths'>,
 ): LandmarkState {
   return tidy(() => {
-    const { positions } = cachePlaces(detach(state.position), 0, key.shape[1]!);
+    const { positions } = cachePlaces(stopGradient(state.position), 0, key.shape[1]!);
     const turned = blockRotation(key.shape[3]!, rotaryBase, blockLength)?.insideBlock(key, positions) ?? key;
     return { ...appendKv(state, { key: turned, value, lengths }) };
   });
@@ -55,7 +54,7 @@ export function decodeForm(
   const [batch, fresh, groups, width] = key.shape as [number, number, number, number];
   const cached = state.key.shape[1]!;
   const next = appendLandmarkTokens(state, { key, value }, { blockLength, rotaryBase, lengths });
-  const places = cachePlaces(detach(state.position), cached, fresh);
+  const places = cachePlaces(stopGradient(state.position), cached, fresh);
   const { origin, positions } = places;
   const rotation = blockRotation(width, rotaryBase, blockLength);
   const turn = (x: tf.Tensor): tf.Tensor => rotation?.insideBlock(x, positions) ?? x;

@@ -1,7 +1,6 @@
 import * as tf from '@tensorflow/tfjs-core';
-import { gatherRowsKernel, tidy } from '@seqloom/core';
+import { gatherRowsKernel, stopGradient, tidy } from '@seqloom/core';
 import type { PartialAttention } from '@seqloom/core';
-import { detach } from '../blocks/detach.ts';
 import { earlierBlocks, groupedScores, selectBlocks } from '../blocks/selection.ts';
 import type { BlockRotation } from './block-rotation.ts';
 import { groupedSoftmax } from './grouped-softmax.ts';
@@ -47,7 +46,7 @@ function trueDistance(own: tf.Tensor, blocks: tf.Tensor, visible: tf.Tensor): tf
 /** The blocks whose landmarks score best, per head and query, without gradient. */
 export function bestBlocks(seekers: Seekers, retrieved: number, { positions }: LandmarkSettings): Retrieved {
   const { own, rotation } = seekers;
-  const [query, landmarks] = [detach(seekers.query), detach(seekers.landmarks)];
+  const [query, landmarks] = [stopGradient(seekers.query), stopGradient(seekers.landmarks)];
   return tidy(() => {
     const count = landmarks.shape[1]!;
     const stingy = positions === 'stingy';

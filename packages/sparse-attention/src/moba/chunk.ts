@@ -1,6 +1,5 @@
 import * as tf from '@tensorflow/tfjs-core';
-import { mergeAttention } from '@seqloom/core';
-import { detach } from '../blocks/detach.ts';
+import { mergeAttention, stopGradient } from '@seqloom/core';
 import { insideBlocks, listAttention } from '../blocks/list-attention.ts';
 import type { Heads } from '../blocks/list-attention.ts';
 import { earlierBlocks, groupedScores, selectBlocks } from '../blocks/selection.ts';
@@ -14,9 +13,9 @@ export function chunkForm(heads: Heads, { blockSize, topK, scale }: Required<Mob
   // the last block is nobody's earlier block
   const earlier = Math.ceil(length / blockSize) - 1;
   if (earlier === 0 || topK === 1) return own.output as tf.Tensor4D;
-  const whole = tf.slice(detach(key), [0, 0, 0, 0], [batch, earlier * blockSize, groups, width]);
+  const whole = tf.slice(stopGradient(key), [0, 0, 0, 0], [batch, earlier * blockSize, groups, width]);
   const means = tf.mean(tf.reshape(whole, [batch, earlier, blockSize, groups * width]), 2);
-  const gates = groupedScores(detach(query), tf.reshape(means, [batch, earlier, groups, width])); // [B, H, T, N]
+  const gates = groupedScores(stopGradient(query), tf.reshape(means, [batch, earlier, groups, width])); // [B, H, T, N]
   const block = tf.floor(tf.div(tf.range(0, length, 1, 'float32'), blockSize));
   const blocks = selectBlocks(gates, { visible: earlierBlocks(block, earlier), count: topK - 1 }); // [B, H, T, k - 1]
   return mergeAttention([own, listAttention(heads, blocks, { keyBlock: blockSize, scale: scale! })]).output as tf.Tensor4D;

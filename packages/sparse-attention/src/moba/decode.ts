@@ -1,8 +1,7 @@
 import * as tf from '@tensorflow/tfjs-core';
 import { appendKv, appendRows } from '@seqloom/attention';
-import { tidy } from '@seqloom/core';
+import { stopGradient, tidy } from '@seqloom/core';
 import { completedWindows, countWindows, countWindowsOf, frontAligned } from '../blocks/completed-windows.ts';
-import { detach } from '../blocks/detach.ts';
 import { cachePlaces, gatheredAttention, joinedColumns, tokensOfBlocks } from '../blocks/gathered-attention.ts';
 import type { Heads } from '../blocks/list-attention.ts';
 import { earlierBlocks, groupedScores, selectBlocks } from '../blocks/selection.ts';
@@ -41,7 +40,7 @@ export function appendMobaTokens(
   return tidy(() => {
     const { blockKey } = state;
     // what places are made of has no gradient
-    const position = detach(state.position);
+    const position = stopGradient(state.position);
     const cache = appendKv(state, { key, value, lengths });
     const [batch, fresh, heads, width] = key.shape as [number, number, number, number];
     const joined = joinedColumns(state.key, key, cache.key, lengths);
@@ -63,13 +62,13 @@ export function decodeForm(
 ): { output: tf.Tensor4D; state: MobaState } {
   const [batch, fresh, heads] = query.shape as [number, number, number];
   const next = appendMobaTokens(state, { key, value }, { blockSize, lengths });
-  const places = cachePlaces(detach(state.position), state.key.shape[1]!, fresh);
+  const places = cachePlaces(stopGradient(state.position), state.key.shape[1]!, fresh);
   const own = tf.floor(tf.div(places.positions, blockSize)); // [B, T]
-  const counts = countWindowsOf(detach(next.position), { length: blockSize, stride: blockSize });
+  const counts = countWindowsOf(stopGradient(next.position), { length: blockSize, stride: blockSize });
   let lists: tf.Tensor = tf.add(tf.reshape(own, [batch, 1, fresh, 1]), tf.zeros([batch, heads, fresh, 1]));
   const complete = next.blockKey.shape[1]!;
   if (complete > 0 && topK > 1) {
-    const gates = groupedScores(detach(query), frontAligned(detach(next.blockKey), counts)); // [B, H, T, N]
+    const gates = groupedScores(stopGradient(query), frontAligned(stopGradient(next.blockKey), counts)); // [B, H, T, N]
     const visible = tf.expandDims(earlierBlocks(own, complete), 1); // [B, 1, T, N]
     lists = tf.concat([lists, selectBlocks(gates, { visible, count: topK - 1 })], 3);
   }

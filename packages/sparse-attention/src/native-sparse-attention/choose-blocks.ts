@@ -1,6 +1,5 @@
 import * as tf from '@tensorflow/tfjs-core';
-import { tidy } from '@seqloom/core';
-import { detach } from '../blocks/detach.ts';
+import { stopGradient, tidy } from '@seqloom/core';
 import { groupedScores, selectBlocks } from '../blocks/selection.ts';
 import type { SparseSettings } from './native-sparse-attention.ts';
 
@@ -48,9 +47,9 @@ export function chooseBlocks(
     for (let from = 0; from < length; from += together) {
       const size = Math.min(together, length - from);
       const part = scores && {
-        query: cut(detach(scores.query), from, size),
-        compressedKey: detach(scores.compressedKey),
-        logSumExp: cut(detach(scores.logSumExp), from, size),
+        query: cut(stopGradient(scores.query), from, size),
+        compressedKey: stopGradient(scores.compressedKey),
+        logSumExp: cut(stopGradient(scores.logSumExp), from, size),
       };
       pieces.push(chooseFor(part, cut(positions, from, size), total, { batch, groups }, settings));
     }

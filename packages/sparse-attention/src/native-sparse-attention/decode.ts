@@ -1,8 +1,7 @@
 import * as tf from '@tensorflow/tfjs-core';
 import { alignedPositions, appendKv, appendRows, existingKeys } from '@seqloom/attention';
-import { softmaxAttention, tidy } from '@seqloom/core';
+import { softmaxAttention, stopGradient, tidy } from '@seqloom/core';
 import { countWindows, countWindowsOf, frontAligned } from '../blocks/completed-windows.ts';
-import { detach } from '../blocks/detach.ts';
 import { cachePlaces, gatheredAttention, joinedColumns, tokensOfBlocks } from '../blocks/gathered-attention.ts';
 import type { Heads } from '../blocks/list-attention.ts';
 import { chooseBlocks } from './choose-blocks.ts';
@@ -47,7 +46,7 @@ export function appendSparseTokens(
     const cache = appendKv(state, { key, value, lengths });
     const fresh = key.shape[1]!;
     // what places are made of has no gradient
-    const position = detach(state.position);
+    const position = stopGradient(state.position);
     const total = state.key.shape[1]! + fresh;
     const count = countWindows(total, { length: compression.compressionLength, stride: compression.compressionStride });
     const grown = (before: tf.Tensor, joined: tf.Tensor, compress: Compress): tf.Tensor => {
@@ -74,12 +73,12 @@ export function decodeForm(
   const [batch, fresh, groups] = inputs.key.shape as [number, number, number];
   const cached = state.key.shape[1]!;
   const next = appendSparseTokens(state, inputs, { ...settings, lengths });
-  const places = cachePlaces(detach(state.position), cached, fresh);
+  const places = cachePlaces(stopGradient(state.position), cached, fresh);
   const branches: { output: tf.Tensor; gate: tf.Tensor | undefined }[] = [];
   let scores: Parameters<typeof chooseBlocks>[0] = null;
   const windows = next.compressedKey.shape[1]!;
   if (windows > 0) {
-    const counts = countWindowsOf(detach(next.position), { length: compressionLength, stride: compressionStride });
+    const counts = countWindowsOf(stopGradient(next.position), { length: compressionLength, stride: compressionStride });
     const [key, value] = [frontAligned(next.compressedKey, counts), frontAligned(next.compressedValue, counts)];
     const number = tf.range(0, windows, 1, 'float32');
     const last = tf.add(tf.mul(number, compressionStride), compressionLength); // position of a window's last token, plus 1
@@ -104,7 +103,7 @@ export function decodeForm(
     const reach = Math.min(cached, window - 1);
     const newest = (x: tf.Tensor): tf.Tensor =>
       reach === cached ? x : tf.slice(x, [0, cached - reach, 0, 0], [batch, reach + fresh, groups, x.shape[3]!]);
-    const exists = existingKeys(detach(state.position), reach, fresh, null);
+    const exists = existingKeys(stopGradient(state.position), reach, fresh, null);
     const near = softmaxAttention(
       { query, key: newest(joined.key), value: newest(joined.value), keyPositions: alignedPositions(exists) },
       { causal: true, window, aligned: true, scale },

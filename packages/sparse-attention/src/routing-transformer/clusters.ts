@@ -1,6 +1,5 @@
 import * as tf from '@tensorflow/tfjs-core';
-import { gatherRows, Random, scatterAddRows, tidy, topKKernel } from '@seqloom/core';
-import { detach } from '../blocks/detach.ts';
+import { gatherRows, Random, scatterAddRows, stopGradient, tidy, topKKernel } from '@seqloom/core';
 
 /** Vectors of length 1 along the last axis, `x / max(|x|, 1e-12)`. */
 export function unitVectors<T extends tf.Tensor>(x: T): T {
@@ -17,8 +16,8 @@ export function unitVectors<T extends tf.Tensor>(x: T): T {
 export function similarities(x: tf.Tensor, centroids: tf.Tensor): tf.Tensor4D {
   return tidy(() => {
     const [batch, length, heads, width] = x.shape as [number, number, number, number];
-    const rows = tf.reshape(tf.transpose(unitVectors(detach(x)), [2, 0, 1, 3]), [heads, batch * length, width]);
-    const cosines = tf.matMul(rows, tf.transpose(detach(centroids), [0, 2, 1])); // [H, B T, C]
+    const rows = tf.reshape(tf.transpose(unitVectors(stopGradient(x)), [2, 0, 1, 3]), [heads, batch * length, width]);
+    const cosines = tf.matMul(rows, tf.transpose(stopGradient(centroids), [0, 2, 1])); // [H, B T, C]
     return tf.transpose(tf.reshape(cosines, [heads, batch, length, centroids.shape[1]!]), [1, 0, 2, 3]);
   });
 }
@@ -61,7 +60,7 @@ export function movedCentroids({ points, centroids, masks = [] }: RoutedPoints, 
       const mask = masks[set];
       // padding goes to a slot of its own
       if (mask) slot = tf.add(slots - 1, tf.mul(tf.sub(slot, slots - 1), tf.reshape(mask, [batch, 1, length])));
-      let rows: tf.Tensor = unitVectors(detach(x));
+      let rows: tf.Tensor = unitVectors(stopGradient(x));
       if (mask) rows = tf.mul(rows, tf.reshape(mask, [batch, length, 1, 1]));
       const flat = tf.reshape(tf.transpose(rows, [0, 2, 1, 3]), [batch * heads * length, width]);
       return scatterAddRows({ rows: flat, indices: tf.cast(tf.reshape(slot, [-1]), 'int32') }, { rowCount: slots });
@@ -72,7 +71,7 @@ export function movedCentroids({ points, centroids, masks = [] }: RoutedPoints, 
       [slots - 1, width],
     );
     const found = tf.sign(tf.max(tf.abs(total), 1, true)); // 0 where nothing belongs
-    const old = tf.reshape(detach(centroids), [slots - 1, width]);
+    const old = tf.reshape(stopGradient(centroids), [slots - 1, width]);
     const target = tf.add(unitVectors(total), tf.mul(tf.sub(1, found), old));
     return tf.reshape(tf.add(tf.mul(old, decay), tf.mul(target, 1 - decay)), [heads, count, width]);
   });
@@ -92,7 +91,7 @@ export function fittedCentroids(
   const { clusters, iterations = 10, seed = 0 } = settings;
   return tidy(() => {
     const [, , heads, width] = points[0]!.shape as [number, number, number, number];
-    const perHead = points.map((x) => tf.reshape(tf.transpose(unitVectors(detach(x)), [2, 0, 1, 3]), [heads, -1, width]));
+    const perHead = points.map((x) => tf.reshape(tf.transpose(unitVectors(stopGradient(x)), [2, 0, 1, 3]), [heads, -1, width]));
     const all = perHead.length === 1 ? perHead[0]! : tf.concat(perHead, 1);
     const count = all.shape[1]!;
     const random = new Random(seed);
@@ -119,7 +118,7 @@ export function fittedCentroids(
 export function commitmentLoss({ points, centroids }: Omit<RoutedPoints, 'masks'>, weight = 1e-4): tf.Scalar {
   return tidy(() => {
     const [heads, count, width] = centroids.shape as [number, number, number];
-    const table = tf.reshape(detach(centroids), [heads * count, width]);
+    const table = tf.reshape(stopGradient(centroids), [heads * count, width]);
     const sums = points.map((x) => {
       const cluster = tf.cast(nearestClusters(similarities(x, centroids)), 'float32'); // [B, H, T]
       // tfjs-webgpu cannot transpose integers, nor a fresh cast of them

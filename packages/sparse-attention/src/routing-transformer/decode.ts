@@ -1,7 +1,6 @@
 import * as tf from '@tensorflow/tfjs-core';
-import { checkSetting, checkTensor, tidy } from '@seqloom/core';
+import { checkSetting, checkTensor, stopGradient, tidy } from '@seqloom/core';
 import type { State, StateShapes } from '@seqloom/core';
-import { detach } from '../blocks/detach.ts';
 import { listedMembers, memberList, windowOverList } from './members.ts';
 import type { MemberPlaces } from './members.ts';
 import { nearestClusters, similarities, unitVectors } from './clusters.ts';
@@ -93,13 +92,13 @@ export function recentRouting(
       window,
       valid,
     );
-    const position = tf.add(tf.reshape(detach(state.position), [batch, 1]), tf.range(1, length + 1, 1, 'float32'));
+    const position = tf.add(tf.reshape(stopGradient(state.position), [batch, 1]), tf.range(1, length + 1, 1, 'float32'));
     const marks = tf.add(tf.expandDims(valid ? tf.mul(position, valid) : position, 2), tf.zeros([1, 1, heads])); // [B, T, H]
     const rows = tf.concat(
       [
         tf.concat([state['member.key']!, key], 1),
         tf.concat([state['member.value']!, value], 1),
-        tf.expandDims(tf.concat([detach(state['member.position']!), marks], 1), 3),
+        tf.expandDims(tf.concat([stopGradient(state['member.position']!), marks], 1), 3),
       ],
       3,
     ); // [B, C w + T, H, D + Dv + 1]
@@ -117,7 +116,7 @@ export function recentRouting(
       state: {
         'member.key': next[0],
         'member.value': next[1],
-        'member.position': detach(tf.reshape(next[2], [batch, slots, heads])),
+        'member.position': stopGradient(tf.reshape(next[2], [batch, slots, heads])),
         position: tf.add(state.position, lengths ?? length),
       } as unknown as State,
     };
@@ -152,7 +151,7 @@ function sortedPlaces(
   return tidy(() => {
     const ofQuery = nearestClusters(similarities(query, centroids)); // [B, H, T]
     const ofKey = ownKey ? nearestClusters(similarities(ownKey, centroids)) : ofQuery;
-    const filled = tf.clipByValue(tf.transpose(detach(positions), [0, 2, 1]), 0, 1); // [B, H, C w]
+    const filled = tf.clipByValue(tf.transpose(stopGradient(positions), [0, 2, 1]), 0, 1); // [B, H, C w]
     const keys = clusterRows(ofKey, clusters);
     const counted = valid ? tf.mul(keys, tf.reshape(valid, [batch, 1, length, 1])) : keys;
     const counts = tf.cumsum(counted, 2); // [B, H, T, C]

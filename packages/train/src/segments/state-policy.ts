@@ -1,5 +1,5 @@
 import * as tf from '@tensorflow/tfjs-core';
-import { fail, mapState, tidy } from '@seqloom/core';
+import { fail, mapState, stopGradient, tidy } from '@seqloom/core';
 import type { State } from '@seqloom/core';
 
 /** Positions count and marks hold no numbers: neither carries gradients. */
@@ -17,11 +17,7 @@ export function carriesGradient(name: string, tensor: tf.Tensor): boolean {
  * @returns a new record, owned by the caller
  */
 export function detachState(state: State, chosen: (name: string) => boolean = () => true): State {
-  const stop = tf.customGrad((x: tf.Tensor | tf.GradSaveFunc) => ({
-    value: tf.clone(x as tf.Tensor),
-    gradFunc: (dy: tf.Tensor) => tf.zerosLike(dy),
-  }));
-  return mapState(state, (tensor, name) => (chosen(name) && carriesGradient(name, tensor) ? stop(tensor) : tf.clone(tensor)));
+  return mapState(state, (tensor, name) => (chosen(name) && carriesGradient(name, tensor) ? stopGradient(tensor) : tf.clone(tensor)));
 }
 
 // extent of a mark of which rows have nothing in common; marks take no memory
