@@ -12,7 +12,7 @@ import {
   SequenceMixer,
   zeros,
 } from '@seqloom/core';
-import type { MixInput } from '@seqloom/core';
+import type { MixInput, SharedKeyValue, StateShapes } from '@seqloom/core';
 import { alibiSlopes } from './positional-encodings/alibi.ts';
 import { rotarySchema } from './rotary-config.ts';
 
@@ -25,12 +25,14 @@ export const attentionEntries = {
   kvHeads: v.optional(positiveInteger),
   /** default dim / heads */
   headDim: v.optional(positiveInteger),
+  /** width Dv of value heads, hence of the gate and of what the output projection reads; default headDim */
+  valueHeadDim: v.optional(positiveInteger),
   /** rotary positions; null: none; default plain rotary for self patterns without ALiBi, none otherwise */
   rotary: v.optional(v.nullable(rotarySchema)),
   /** ALiBi score biases */
   alibi: v.optional(v.boolean(), false),
-  /** root-mean-square norm of each query and key head, before rotation */
-  qkNorm: v.optional(v.boolean(), false),
+  /** root-mean-square norm of each query and key head, before rotation; 'zero-centered': weights w multiply as 1 + w */
+  qkNorm: v.optional(v.union([v.boolean(), v.literal('zero-centered')]), false),
   /** learned vectors on the query, key and value projections */
   bias: v.optional(v.boolean(), false),
   /** learned vector on the output projection */
@@ -39,10 +41,14 @@ export const attentionEntries = {
   softCap: v.optional(v.nullable(positiveNumber), null),
   /** multiplies scores; default headDim^-0.5 */
   scale: v.optional(positiveNumber),
-  /** sigmoid gate of the heads' outputs, computed from the input */
+  /** sigmoid gate of every channel of the heads' outputs, computed from the input */
   outputGate: v.optional(v.boolean(), false),
   /** one learned logit per head in the denominator */
   sinkLogits: v.optional(v.boolean(), false),
+  /** false: no output projection; the layer gives its heads side by side, heads * valueHeadDim wide */
+  projectOutput: v.optional(v.boolean(), true),
+  /** 'given': keys and values come from another layer of the same piece, so that this one has neither their projections nor a cache */
+  keyValue: v.optional(v.picklist(['own', 'given']), 'own'),
   normEpsilon: v.optional(positiveNumber, 1e-6),
   seed: v.optional(v.number(), 0),
   /** standard deviation of the output projection at the start */
@@ -54,14 +60,10 @@ const common = v.strictObject(attentionEntries);
 /** The common keys of a parsed config. */
 export type AttentionConfig = Readonly<v.InferOutput<typeof common>>;
 
-/** Query, key and value heads of a piece, before positions, and what attention needs beside them. */
-export interface AttentionHeads {
+/** Query heads of a piece, before positions, and what attention needs beside keys and values. */
+export interface AttentionQueries {
   /** [B, T, H, D] */
   readonly query: tf.Tensor;
-  /** [B, S, G, D] */
-  readonly key: tf.Tensor;
-  /** [B, S, G, D] */
-  readonly value: tf.Tensor;
   /** [H] */
   readonly sinkLogits?: tf.Tensor;
   /** [H] */
@@ -75,11 +77,15 @@ export abstract class AttentionLayer extends SequenceMixer {
   readonly heads: number;
   readonly kvHeads: number;
   readonly headDim: number;
+  readonly valueHeadDim: number;
   readonly query: Linear;
-  readonly key: Linear;
-  readonly value: Linear;
+  /** null when keys and values are given */
+  readonly key: Linear | null;
+  /** null when keys and values are given */
+  readonly value: Linear | null;
   readonly gate: Linear | null;
-  readonly output: Linear;
+  /** null without output projection */
+  readonly output: Linear | null;
   readonly queryNorm: RmsNorm | null;
   readonly keyNorm: RmsNorm | null;
   readonly sinkLogits: Parameter | null;
@@ -92,58 +98,120 @@ export abstract class AttentionLayer extends SequenceMixer {
    */
   constructor(mechanism: string, config: AttentionConfig, sourceDim: number) {
     super();
-    const { dim, heads, kvHeads = heads, bias, outputBias, seed, outputDeviation, normEpsilon } = config;
+    const { dim, heads, kvHeads = heads, bias, seed, normEpsilon: epsilon } = config;
     this.mechanism = mechanism;
     divideHeads(mechanism, heads, kvHeads, 'config.kvHeads');
     this.dim = dim;
     this.heads = heads;
     this.kvHeads = kvHeads;
     this.headDim = config.headDim ?? divideHeads(mechanism, dim, heads);
+    this.valueHeadDim = config.valueHeadDim ?? this.headDim;
     this.alibi = config.alibi;
     checkPositions(mechanism, config, this.headDim);
-    const [wide, narrow] = [heads * this.headDim, kvHeads * this.headDim];
+    if (config.outputBias && !config.projectOutput)
+      fail({
+        mechanism,
+        argument: 'config.outputBias',
+        wanted: 'false without output projection',
+        given: 'true',
+        remedy: 'The bias belongs to the projection: set projectOutput to true, or leave the bias out.',
+      });
+    const owns = config.keyValue === 'own';
+    const wide = heads * this.valueHeadDim;
     const linear = (name: string, from: number, to: number, withBias: boolean, deviation?: number): Linear =>
       new Linear({ in: from, out: to, bias: withBias, seed: deriveSeed(seed, name), deviation });
-    this.query = linear('query', dim, wide, bias);
-    this.key = linear('key', sourceDim, narrow, bias);
-    this.value = linear('value', sourceDim, narrow, bias);
+    const norm = (): RmsNorm => new RmsNorm({ dim: this.headDim, epsilon, zeroCentered: config.qkNorm === 'zero-centered' });
+    this.query = linear('query', dim, heads * this.headDim, bias);
+    this.key = owns ? linear('key', sourceDim, kvHeads * this.headDim, bias) : null;
+    this.value = owns ? linear('value', sourceDim, kvHeads * this.valueHeadDim, bias) : null;
     this.gate = config.outputGate ? linear('gate', dim, wide, false) : null;
-    this.output = linear('output', wide, dim, outputBias, outputDeviation);
-    this.queryNorm = config.qkNorm ? new RmsNorm({ dim: this.headDim, epsilon: normEpsilon }) : null;
-    this.keyNorm = config.qkNorm ? new RmsNorm({ dim: this.headDim, epsilon: normEpsilon }) : null;
+    this.output = config.projectOutput ? linear('output', wide, dim, config.outputBias, config.outputDeviation) : null;
+    this.queryNorm = config.qkNorm ? norm() : null;
+    this.keyNorm = config.qkNorm && owns ? norm() : null;
     this.sinkLogits = config.sinkLogits ? new Parameter([heads], zeros, 0) : null;
   }
 
-  /** Projects a piece to heads; `source` is what keys and values are made of. */
-  protected project({ x, context }: MixInput): AttentionHeads {
-    const source = context ?? x;
-    if (source.shape[2] !== this.key.weight.shape[0])
-      fail({
-        mechanism: this.mechanism,
-        argument: 'context',
-        wanted: `${this.key.weight.shape[0]} channels wide`,
-        given: `${source.shape[2]}`,
-        remedy: 'Set config.contextDim to the width of the context.',
-      });
-    const split = (flat: tf.Tensor, heads: number, norm: RmsNorm | null): tf.Tensor => {
-      const [batch, length] = flat.shape as [number, number];
-      const cube = tf.reshape(flat, [batch, length, heads, this.headDim]);
-      return norm ? norm.forward(cube) : cube;
-    };
+  override get outputDim(): number {
+    return this.output ? this.dim : this.heads * this.valueHeadDim;
+  }
+
+  /** Shapes of the cache of a layer that owns its keys and values. */
+  protected abstract cacheShapes(batch: number): StateShapes;
+
+  stateShapes(batch: number): StateShapes {
+    return this.key ? this.cacheShapes(batch) : {};
+  }
+
+  /** Projects a piece to query heads. */
+  protected projectQueries(x: tf.Tensor): AttentionQueries {
     return {
-      query: split(this.query.forward(x), this.heads, this.queryNorm),
-      key: split(this.key.forward(source), this.kvHeads, this.keyNorm),
-      value: split(this.value.forward(source), this.kvHeads, null),
+      query: this.split(this.query.forward(x), this.heads, this.queryNorm),
       ...(this.sinkLogits ? { sinkLogits: this.sinkLogits.value } : {}),
       ...(this.alibi ? { slopes: tf.tensor1d(alibiSlopes(this.heads)) } : {}),
     };
   }
 
-  /** Joins, gates and projects the heads' outputs [B, T, H, D]. */
+  /** Keys before positions, values and the state before the piece: projected, or those of the layer that shares its own. */
+  protected keysAndValues(input: MixInput): SharedKeyValue {
+    const { key, value } = this;
+    if (!key || !value) return this.given(input);
+    const source = input.context ?? input.x;
+    if (source.shape[2] !== key.weight.shape[0])
+      fail({
+        mechanism: this.mechanism,
+        argument: 'context',
+        wanted: `${key.weight.shape[0]} channels wide`,
+        given: `${source.shape[2]}`,
+        remedy: 'Set config.contextDim to the width of the context.',
+      });
+    return {
+      key: this.split(key.forward(source), this.kvHeads, this.keyNorm),
+      value: this.split(value.forward(source), this.kvHeads, null),
+      state: input.state,
+    };
+  }
+
+  /** Joins, gates and projects the heads' outputs [B, T, H, Dv]. */
   protected join(outputs: tf.Tensor, x: tf.Tensor): tf.Tensor3D {
     const [batch, length] = x.shape as [number, number];
-    const joined = tf.reshape(outputs, [batch, length, this.heads * this.headDim]);
-    return this.output.forward(this.gate ? tf.mul(joined, tf.sigmoid(this.gate.forward(x))) : joined) as tf.Tensor3D;
+    const joined = tf.reshape(outputs, [batch, length, this.heads * this.valueHeadDim]) as tf.Tensor3D;
+    const gated = this.gate ? tf.mul<tf.Tensor3D>(joined, tf.sigmoid(this.gate.forward(x))) : joined;
+    return this.output ? (this.output.forward(gated) as tf.Tensor3D) : gated;
+  }
+
+  private split(flat: tf.Tensor, heads: number, norm: RmsNorm | null): tf.Tensor {
+    const [batch, length, width] = flat.shape as [number, number, number];
+    const cube = tf.reshape(flat, [batch, length, heads, width / heads]);
+    return norm ? norm.forward(cube) : cube;
+  }
+
+  /** The producer's keys and values, refused unless they fit this layer's heads and window. */
+  private given({ x, keyValue }: MixInput): SharedKeyValue {
+    const { mechanism, kvHeads } = this;
+    const remedy = 'Share between layers of the same key heads, head widths, window and sinks, the producer before its consumers.';
+    if (!keyValue)
+      fail({
+        mechanism,
+        argument: 'keyValue',
+        wanted: "keys and values of another layer, since config.keyValue is 'given'",
+        given: 'none',
+        remedy: "Name this layer's producer in the model's sharing groups, or set config.keyValue to 'own'.",
+      });
+    const [batch, length] = x.shape;
+    const refuse = (argument: string, wanted: string, given: string): never => fail({ mechanism, argument, wanted, given, remedy });
+    const shapes = { key: [batch, length, kvHeads, this.headDim], value: [batch, length, kvHeads, this.valueHeadDim] };
+    for (const name of ['key', 'value'] as const)
+      if (!tf.util.arraysEqual(keyValue[name].shape, shapes[name]))
+        refuse(`keyValue.${name}`, `[${shapes[name].join(', ')}]`, `[${keyValue[name].shape.join(', ')}]`);
+    const expected: StateShapes = { ...this.cacheShapes(batch), position: [batch] };
+    const names = (record: object): string => Object.keys(record).toSorted().join(', ');
+    if (names(expected) !== names(keyValue.state)) refuse('keyValue.state', `a record of ${names(expected)}`, names(keyValue.state));
+    for (const [name, shape] of Object.entries(expected)) {
+      const have = keyValue.state[name]!.shape;
+      if (have.length !== shape.length || shape.some((axis, i) => axis !== 'length' && axis !== have[i]))
+        refuse(`keyValue.state.${name}`, `[${shape.join(', ')}]`, `[${have.join(', ')}]`);
+    }
+    return keyValue;
   }
 }
 

@@ -11,6 +11,7 @@ const scaling = v.variant('type', [
     originalLength: positiveInteger,
     betaFast: v.optional(positiveNumber),
     betaSlow: v.optional(positiveNumber),
+    truncate: v.optional(v.boolean()),
     magnitude: v.optional(positiveNumber),
   }),
   v.strictObject({

@@ -14,7 +14,7 @@ export const card: MechanismCard = {
   forms: ['naive', 'parallel', 'decode'],
   kernels: ['SoftmaxAttention', 'Rotary', 'RmsNorm'],
   decode: 'full-cache',
-  stateBytes: (length, { kvHeads = 1, headDim = 1 }) => 4 * (2 * length * kvHeads * headDim + 1),
+  stateBytes: (length, { kvHeads = 1, headDim = 1, valueHeadDim = headDim }) => 4 * (length * kvHeads * (headDim + valueHeadDim) + 1),
   complexity: { train: 'O(T²·H·D)', decode: 'O(t·H·D)' },
   reference: { repository: 'fla-org/flash-linear-attention', path: 'fla/ops/attn/naive.py', licence: 'MIT' },
   deviations: [
@@ -24,6 +24,7 @@ export const card: MechanismCard = {
   degenerate: [
     'With as many key heads as query heads it is multi-head attention.',
     'With key and value weights copied over a group it equals multi-head attention.',
+    'With the weights of its producer a layer of given keys and values equals it.',
     'Permuting keys and values together changes nothing without a mask.',
   ],
   evidence: 'golden-original',

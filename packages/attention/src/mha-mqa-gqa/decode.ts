@@ -20,9 +20,29 @@ export function cachedAttention(
   cache: KvCache,
   options: Omit<AttentionOptions, 'causal'> & { readonly valid?: tf.Tensor2D | null; readonly lengths?: tf.Tensor1D | null } = {},
 ): { output: tf.Tensor4D; cache: KvCache } {
-  const { valid = null, lengths = null, scale, softCap } = options;
+  const { lengths = null } = options;
   return tidy(() => {
     const next = appendKv(cache, { key: inputs.key, value: inputs.value, lengths });
+    return { output: attendCache(inputs, cache, options), cache: next };
+  });
+}
+
+/**
+ * The attention of `cachedAttention` alone, for a layer that reads a cache which another one extends.
+ *
+ * @param inputs query, key and value of the new tokens, [B, T, ., .]
+ * @param cache of the tokens before; stays the caller's
+ * @param options scale, softCap; `valid` [B, T] when rows have padding on the right
+ * @returns output [B, T, H, Dv] (arbitrary at padding), owned by the caller
+ * @throws SeqLoomError when shapes or options do not fit
+ */
+export function attendCache(
+  inputs: AttentionInputs,
+  cache: KvCache,
+  options: Omit<AttentionOptions, 'causal'> & { readonly valid?: tf.Tensor2D | null } = {},
+): tf.Tensor4D {
+  const { valid = null, scale, softCap } = options;
+  return tidy(() => {
     const [length, fresh] = [cache.key.shape[1]!, inputs.key.shape[1]!];
     const start = length === 0;
     const { output } = softmaxAttention(
@@ -35,6 +55,6 @@ export function cachedAttention(
       },
       { causal: true, aligned: true, scale, softCap },
     );
-    return { output, cache: next };
+    return output;
   });
 }

@@ -94,6 +94,25 @@ const degenerate: OpSubject['degenerate'] = [
       await close(reversed, plain);
     },
   },
+  {
+    title: 'with the weights of its producer a layer of given keys and values equals it',
+    run: async () => {
+      const config = { dim: 8, heads: 4, kvHeads: 2, valueHeadDim: 3 };
+      const [producer, consumer] = [new MultiHeadAttention(config), new MultiHeadAttention({ ...config, keyValue: 'given' })];
+      const { 'key.weight': _key, 'value.weight': _value, ...weights } = await producer.stateDict();
+      consumer.loadStateDict(weights);
+      const outputs = tf.tidy(() => {
+        const x = random([2, 6, 8], 4) as tf.Tensor3D;
+        const rest = { x, valid: null, lengths: null, context: null, contextValid: null, training: false };
+        const first = producer.mix({ ...rest, state: producer.initialState(2) });
+        const second = consumer.mix({ ...rest, state: consumer.initialState(2), keyValue: first.keyValue });
+        return [second.output, first.output] as const;
+      });
+      producer.dispose();
+      consumer.dispose();
+      await close(...(outputs as unknown as [tf.Tensor, tf.Tensor]));
+    },
+  },
 ];
 
 function opSubject(name: string, { heads, kvHeads, headDim, options }: Shape): OpSubject {

@@ -137,6 +137,46 @@ describe('frequencies and slopes', () => {
     expect([...grown.frequencies]).toEqual([...frequencies]);
   });
 
+  it('linear divides every frequency, Llama 3 goes by wavelength', () => {
+    const plain = naiveFrequencies(64, 5e5);
+    const linear = rotaryFrequencies(64, 5e5, { type: 'linear', factor: 4 });
+    expect([...linear.frequencies]).toEqual(plain.map((theta) => theta / 4));
+    const [factor, low, high, originalLength] = [32, 1, 4, 8192];
+    const llama = rotaryFrequencies(64, 5e5, {
+      type: 'llama3',
+      factor,
+      originalLength,
+      lowFrequencyFactor: low,
+      highFrequencyFactor: high,
+    });
+    const kinds = new Set<string>();
+    plain.forEach((theta, r) => {
+      const wavelength = (2 * Math.PI) / theta;
+      const s = (originalLength / wavelength - low) / (high - low);
+      const kind = wavelength < originalLength / high ? 'kept' : wavelength > originalLength / low ? 'divided' : 'between';
+      const wanted = kind === 'kept' ? theta : kind === 'divided' ? theta / factor : ((1 - s) * theta) / factor + s * theta;
+      kinds.add(kind);
+      expect(llama.frequencies[r]! / wanted).toBeCloseTo(1, 12);
+    });
+    expect(kinds.size).toBe(3);
+  });
+
+  it("Hymba's ntk is the dynamic one of factor 2 at its greatest length", () => {
+    const { frequencies } = rotaryFrequencies(64, 1e4, { type: 'dynamic-ntk', factor: 2, originalLength: 2048, length: 8192 });
+    const base = 1e4 * ((2 * 8192) / 2048 - 1) ** (64 / 62);
+    naiveFrequencies(64, base).forEach((theta, r) => expect(frequencies[r]! / theta).toBeCloseTo(1, 12));
+  });
+
+  it('YaRN without truncation keeps the bounds of its ramp as they are', () => {
+    const [dims, base, factor, originalLength] = [64, 150000, 32, 4096];
+    const bound = (turns: number): number => (dims * Math.log(originalLength / (2 * Math.PI * turns))) / (2 * Math.log(base));
+    const { frequencies } = rotaryFrequencies(dims, base, { type: 'yarn', factor, originalLength, truncate: false });
+    naiveFrequencies(dims, base).forEach((theta, r) => {
+      const ramp = Math.min(Math.max((r - bound(32)) / (bound(1) - bound(32)), 0), 1);
+      expect(frequencies[r]! / (theta * (1 - ramp) + (theta / factor) * ramp)).toBeCloseTo(1, 12);
+    });
+  });
+
   it('slopes follow the powers rule, and the doubled list where heads are no power of two', () => {
     expect([...alibiSlopes(8)]).toEqual([1, 2, 3, 4, 5, 6, 7, 8].map((n) => 2 ** -n));
     expect(new Set(alibiSlopes(12)).size).toBe(12);

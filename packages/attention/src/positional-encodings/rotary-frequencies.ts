@@ -15,6 +15,8 @@ export type RotaryScaling =
       readonly originalLength: number;
       readonly betaFast?: number | undefined;
       readonly betaSlow?: number | undefined;
+      /** rounds the bounds of the ramp outwards to whole channels, default true */
+      readonly truncate?: boolean | undefined;
       readonly magnitude?: number | undefined;
     }
   /** Llama 3's parts by wavelength */
@@ -85,12 +87,12 @@ export function rotaryFrequencies(dims: number, base = 10000, scaling: RotarySca
 }
 
 function yarn(plain: Float64Array, dims: number, base: number, scaling: RotaryScaling & { type: 'yarn' }): RotaryFrequencies {
-  const { factor, originalLength, betaFast = 32, betaSlow = 1 } = scaling;
+  const { factor, originalLength, betaFast = 32, betaSlow = 1, truncate = true } = scaling;
   const magnitude = scaling.magnitude ?? (factor > 1 ? 0.1 * Math.log(factor) + 1 : 1);
   // channel whose pair turns `rotations` times over the trained length
   const channel = (rotations: number): number => (dims * Math.log(originalLength / (2 * Math.PI * rotations))) / (2 * Math.log(base));
-  const low = Math.max(Math.floor(channel(betaFast)), 0);
-  let high = Math.min(Math.ceil(channel(betaSlow)), dims - 1);
+  const low = Math.max(truncate ? Math.floor(channel(betaFast)) : channel(betaFast), 0);
+  let high = Math.min(truncate ? Math.ceil(channel(betaSlow)) : channel(betaSlow), dims - 1);
   if (low === high) high += 0.001;
   const frequencies = plain.map((theta, r) => {
     const ramp = Math.min(Math.max((r - low) / (high - low), 0), 1);

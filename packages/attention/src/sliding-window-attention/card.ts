@@ -14,7 +14,8 @@ export const card: MechanismCard = {
   forms: ['naive', 'chunk', 'decode'],
   kernels: ['SoftmaxAttention', 'Rotary', 'RmsNorm'],
   decode: 'bounded-cache',
-  stateBytes: (_length, { kvHeads = 1, headDim = 1, window = 1, sinks = 0 }) => 4 * (2 * (window - 1 + sinks) * kvHeads * headDim + 1),
+  stateBytes: (_length, { kvHeads = 1, headDim = 1, valueHeadDim = headDim, window = 1, sinks = 0 }) =>
+    4 * ((window - 1 + sinks) * kvHeads * (headDim + valueHeadDim) + 1),
   complexity: { train: 'O(T·(W+S)·H·D)', decode: 'O((W+S)·H·D)' },
   reference: { repository: 'mit-han-lab/streaming-llm', path: 'streaming_llm/kv_cache.py', licence: 'MIT' },
   deviations: [

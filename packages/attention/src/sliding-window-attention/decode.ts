@@ -28,6 +28,12 @@ export function rollingCacheShapes(
   };
 }
 
+/** Inputs of `rollingAttention`. */
+export interface RollingInputs extends AttentionInputs {
+  /** [B, T, H, D], the query as sinks meet it; default the query itself */
+  readonly sinkQuery?: tf.Tensor | undefined;
+}
+
 /** Options of `rollingAttention`. */
 export interface RollingOptions extends Omit<WindowOptions, 'causal'> {
   /** 'cache': a sink's distance is counted within the cache, so that it never grows beyond S + W - 1; default 'absolute' */
@@ -51,13 +57,39 @@ export interface RollingOptions extends Omit<WindowOptions, 'causal'> {
  * @returns output [B, T, H, Dv] (arbitrary at padding) and the new state, both owned by the caller
  * @throws SeqLoomError when shapes or options do not fit
  */
-export function rollingAttention(
-  inputs: AttentionInputs & { readonly sinkQuery?: tf.Tensor | undefined },
+export function rollingAttention(inputs: RollingInputs, state: State, options: RollingOptions): { output: tf.Tensor4D; state: State } {
+  const { window, lengths = null } = options;
+  const { key, value } = inputs;
+  return tidy(() => {
+    const { output, sinks } = attend(inputs, state, options);
+    const next: Record<string, tf.Tensor> = { position: tf.add(state.position, lengths ?? key.shape[1]!), ...sinks };
+    if (window > 1) {
+      next.windowKey = appendRows(state.windowKey ?? emptyRows(key), key, lengths, window - 1);
+      next.windowValue = appendRows(state.windowValue ?? emptyRows(value), value, lengths, window - 1);
+    }
+    return { output, state: next as unknown as State };
+  });
+}
+
+/**
+ * The attention of `rollingAttention` alone, for a layer that reads a cache which another one extends.
+ *
+ * @param inputs as those of `rollingAttention`
+ * @param state before the new tokens; stays the caller's
+ * @param options window, sinks, positions, padding
+ * @returns output [B, T, H, Dv] (arbitrary at padding), owned by the caller
+ * @throws SeqLoomError when shapes or options do not fit
+ */
+export function attendRollingCache(inputs: RollingInputs, state: State, options: Omit<RollingOptions, 'lengths'>): tf.Tensor4D {
+  return tidy(() => attend(inputs, state, options).output);
+}
+
+/** Output, and the sinks with the new tokens among them. */
+function attend(
+  { sinkQuery, query, key, value, sinkLogits, slopes }: RollingInputs,
   state: State,
-  options: RollingOptions,
-): { output: tf.Tensor4D; state: State } {
-  const { window, sinks = 0, positions = 'absolute', valid = null, lengths = null, scale, softCap } = options;
-  const { sinkQuery, query, key, value, sinkLogits, slopes } = inputs;
+  { window, sinks = 0, positions = 'absolute', valid = null, scale, softCap }: RollingOptions,
+): { output: tf.Tensor4D; sinks: Readonly<Record<string, tf.Tensor>> } {
   if (!Number.isInteger(window) || window < 1)
     fail({
       mechanism: 'sliding-window-attention',
@@ -66,47 +98,42 @@ export function rollingAttention(
       given: String(window),
       remedy: 'The window counts the query itself.',
     });
-  return tidy(() => {
-    const [batch, length] = key.shape as [number, number];
-    const cached = window - 1;
-    const empty = (x: tf.Tensor): tf.Tensor => tf.zeros([batch, 0, x.shape[2]!, x.shape[3]!]);
-    const [windowKey, windowValue] = [state.windowKey ?? empty(key), state.windowValue ?? empty(value)];
-    // sinks are read from their own place, so the window leaves them out
-    const exists = existingKeys(state.position, cached, length, valid, sinks);
-    const recent = softmaxAttention(
-      {
-        query,
-        key: joinTime(windowKey, key),
-        value: joinTime(windowValue, value),
-        keyPositions: alignedPositions(exists),
-        sinkLogits,
-        slopes,
-      },
-      { causal: true, window, aligned: true, scale, softCap },
-    );
-    const next: Record<string, tf.Tensor> = { position: tf.add(state.position, lengths ?? length) };
-    if (cached > 0) {
-      next.windowKey = appendRows(windowKey, key, lengths, cached);
-      next.windowValue = appendRows(windowValue, value, lengths, cached);
-    }
-    if (sinks === 0) return { output: recent.output, state: next as unknown as State };
-    const chosen = sinkRows(state.position, sinks, length, valid);
-    next.sinkKey = fillSinks(state.sinkKey!, key, chosen);
-    next.sinkValue = fillSinks(state.sinkValue!, value, chosen);
-    const place = tf.add(tf.reshape(state.position, [batch, 1]), tf.reshape(tf.range(0, length), [1, length]));
-    const first = softmaxAttention(
-      {
-        query: sinkQuery ?? query,
-        key: next.sinkKey,
-        value: next.sinkValue,
-        // causality also hides the sinks that are still to come
-        queryPositions: positions === 'cache' ? tf.minimum(place, sinks + window - 1) : place,
-        slopes,
-      },
-      { causal: true, scale, softCap },
-    );
-    return { output: mergeAttention([recent, first]).output as tf.Tensor4D, state: next as unknown as State };
-  });
+  const [batch, length] = key.shape as [number, number];
+  // sinks are read from their own place, so the window leaves them out
+  const exists = existingKeys(state.position, window - 1, length, valid, sinks);
+  const recent = softmaxAttention(
+    {
+      query,
+      key: joinTime(state.windowKey ?? emptyRows(key), key),
+      value: joinTime(state.windowValue ?? emptyRows(value), value),
+      keyPositions: alignedPositions(exists),
+      sinkLogits,
+      slopes,
+    },
+    { causal: true, window, aligned: true, scale, softCap },
+  );
+  if (sinks === 0) return { output: recent.output, sinks: {} };
+  const chosen = sinkRows(state.position, sinks, length, valid);
+  const sinkKey = fillSinks(state.sinkKey!, key, chosen);
+  const sinkValue = fillSinks(state.sinkValue!, value, chosen);
+  const place = tf.add(tf.reshape(state.position, [batch, 1]), tf.reshape(tf.range(0, length), [1, length]));
+  const first = softmaxAttention(
+    {
+      query: sinkQuery ?? query,
+      key: sinkKey,
+      value: sinkValue,
+      // causality also hides the sinks that are still to come
+      queryPositions: positions === 'cache' ? tf.minimum(place, sinks + window - 1) : place,
+      slopes,
+    },
+    { causal: true, scale, softCap },
+  );
+  return { output: mergeAttention([recent, first]).output as tf.Tensor4D, sinks: { sinkKey, sinkValue } };
+}
+
+/** No tokens of x's heads. */
+function emptyRows(x: tf.Tensor): tf.Tensor {
+  return tf.zeros([x.shape[0]!, 0, x.shape[2]!, x.shape[3]!]);
 }
 
 /** Which of the first new tokens is which sink: [B, S, min(T, S)], 1 where position + t = s and the token is valid. */

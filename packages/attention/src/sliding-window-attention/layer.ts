@@ -5,7 +5,8 @@ import type { MixerResult, MixInput, Pattern, StateShapes } from '@seqloom/core'
 import { attentionEntries, AttentionLayer, tokenPositions } from '../attention-layer.ts';
 import { alignedPositions } from '../kv-cache/kv-cache.ts';
 import { rotaryEmbedding } from '../positional-encodings/parallel.ts';
-import { rollingAttention, rollingCacheShapes } from './decode.ts';
+import type { Positions } from '../positional-encodings/rotary-angles.ts';
+import { attendRollingCache, rollingAttention, rollingCacheShapes } from './decode.ts';
 
 const Schema = v.strictObject({
   ...attentionEntries,
@@ -23,6 +24,8 @@ export type SlidingWindowAttentionConfig = v.InferInput<typeof Schema>;
 
 /**
  * Softmax attention to the last W tokens and to the first S: time linear in T, state of S + W - 1 keys and values for ever.
+ *
+ * A layer of `keyValue: 'given'` attends over the keys and values of another layer with the same window and sinks, and keeps no cache.
  *
  * Source: Xiao et al. 2023, arXiv 2309.17453; windows: Beltagy et al. 2020, arXiv 2004.05150.
  */
@@ -46,40 +49,47 @@ export class SlidingWindowAttention extends AttentionLayer {
     this.pattern = parsed.pattern;
   }
 
-  stateShapes(batch: number): StateShapes {
+  protected cacheShapes(batch: number): StateShapes {
     if (this.pattern !== 'causal-self') return {};
     const { window, sinks } = this.config;
-    return rollingCacheShapes(batch, { window, sinks, heads: this.kvHeads, headDim: this.headDim });
+    return rollingCacheShapes(batch, { window, sinks, heads: this.kvHeads, headDim: this.headDim, valueDim: this.valueHeadDim });
   }
 
   override mixingFlops(length: number): number {
     const { window, sinks } = this.config;
-    return 4 * this.heads * this.headDim * Math.min(length, window + sinks);
+    return 2 * this.heads * (this.headDim + this.valueHeadDim) * Math.min(length, window + sinks);
   }
 
   mix(input: MixInput): MixerResult {
     const { x, state, valid, lengths } = input;
     const { window, sinks, positions, scale, softCap, alibi } = this.config;
     const rotary = this.config.rotary === undefined ? (alibi ? null : {}) : this.config.rotary;
-    const heads = this.project(input);
-    if (this.pattern === 'noncausal-self') {
-      const place = { start: 0, length: x.shape[1] };
+    const queries = this.projectQueries(x);
+    const source = this.keysAndValues(input);
+    const owns = this.key !== null;
+    const own = (result: MixerResult, key: tf.Tensor): MixerResult =>
+      owns ? { ...result, keyValue: { key, value: source.value, state: source.state } } : result;
+    const causal = this.pattern === 'causal-self';
+    const place: Positions = causal ? tokenPositions({ x, state: source.state }) : { start: 0, length: x.shape[1] };
+    const rotated = rotary
+      ? rotaryEmbedding({ query: queries.query, key: owns ? source.key : queries.query, positions: place }, rotary)
+      : null;
+    // given keys are rotated already
+    const key = rotated && owns ? rotated.key : source.key;
+    const inputs = { ...queries, query: rotated?.query ?? queries.query, key, value: source.value };
+    const advanced = { position: advance(state.position, x, lengths) };
+    if (!causal) {
       const { output } = softmaxAttention(
-        {
-          ...heads,
-          ...(rotary ? rotaryEmbedding({ ...heads, positions: place }, rotary) : {}),
-          ...(valid ? { keyPositions: alignedPositions(valid) } : {}),
-        },
+        { ...inputs, ...(valid ? { keyPositions: alignedPositions(valid) } : {}) },
         { window, sinks, aligned: true, scale, softCap },
       );
-      return { output: this.join(output, x), state: { position: advance(state.position, x, lengths) } };
+      return own({ output: this.join(output, x), state: advanced }, key);
     }
-    const place = rotary ? tokenPositions(input) : null;
-    const rotated = rotary && place ? rotaryEmbedding({ ...heads, positions: place }, rotary) : heads;
-    const near = rotary && place && positions === 'cache' && sinks > 0 ? tf.minimum(place, sinks + window - 1) : null;
-    const sinkQuery = near && rotary ? rotaryEmbedding({ ...heads, key: heads.query, positions: near }, rotary).query : undefined;
-    const options = { window, sinks, positions, valid, lengths, scale, softCap };
-    const result = rollingAttention({ ...heads, ...rotated, sinkQuery }, state, options);
-    return { output: this.join(result.output, x), state: result.state };
+    const near = rotary && positions === 'cache' && sinks > 0 ? tf.minimum(place as tf.Tensor, sinks + window - 1) : null;
+    const sinkQuery = near && rotary ? rotaryEmbedding({ ...queries, key: queries.query, positions: near }, rotary).query : undefined;
+    const options = { window, sinks, positions, valid, scale, softCap };
+    if (!owns) return { output: this.join(attendRollingCache({ ...inputs, sinkQuery }, source.state, options), x), state: advanced };
+    const result = rollingAttention({ ...inputs, sinkQuery }, state, { ...options, lengths });
+    return own({ output: this.join(result.output, x), state: result.state }, key);
   }
 }

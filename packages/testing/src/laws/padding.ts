@@ -190,7 +190,7 @@ export const paddingGradientLaw: Law<MixerSubject> = {
       const data = poisonMasked(clean.data, clean.shape, [...mask.data]);
       const options = optionsOf({ x: clean, mask, context: randomContext(subject, rows, 422) });
       const x = toTensor({ shape: clean.shape, data });
-      const weights = toTensor(randomArray([rows, length, mixer.dim], 423));
+      const weights = toTensor(randomArray([rows, length, mixer.outputDim], 423));
       const parameters = [...mixer.namedParameters()];
       const by = [x, ...parameters.map(([, parameter]) => parameter.value)];
       const gradients = gradientsOf(() => tf.sum(tf.mul(mixer.forward(x, options).output, weights)), by);
