@@ -10,6 +10,8 @@ export type { EvaluateOptions, Evaluation } from './evaluate.ts';
 export { markovBitsPerByte } from './markov.ts';
 export type { MarkovOptions } from './markov.ts';
 export type { TrainableModel } from './model.ts';
+export { perplexity } from './perplexity.ts';
+export type { Perplexity, PerplexityOptions, PositionLoss } from './perplexity.ts';
 export { AdamW } from './optimiser/adamw.ts';
 export type { AdamWOptions, OptimiserState } from './optimiser/adamw.ts';
 export { clipScale, squaredNorm } from './optimiser/clip.ts';

@@ -7,9 +7,10 @@ import type { TokenBatch } from '../data/windows.ts';
 export interface LogitModel {
   /**
    * @param ids int32 [B, T]
+   * @param options `state`: what the call before returned, to go on from there
    * @returns logits [B, T, V] and the state after them
    */
-  forward(ids: tf.Tensor): { readonly logits: tf.Tensor; readonly state: State };
+  forward(ids: tf.Tensor, options?: { readonly state?: State }): { readonly logits: tf.Tensor; readonly state: State };
 }
 
 /** Result of `accuracy`. */
