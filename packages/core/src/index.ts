@@ -42,6 +42,7 @@ export * from './tidy.ts';
 export * from './kernel/rotary.ts';
 export * from './kernel/softmax-attention.ts';
 export * from './kernel/top-k.ts';
+export type { Array64 } from './numerics/array64.ts';
 export * from './numerics/chunk-cumulative-sum.ts';
 export * from './numerics/circle-point.ts';
 export * from './numerics/log-sigmoid.ts';

@@ -1,8 +1,4 @@
-/** A dense row-major array in double precision: what the specifications read and return. */
-export interface Array64 {
-  readonly shape: readonly number[];
-  readonly data: Float64Array;
-}
+import type { Array64 } from '@seqloom/core';
 
 /** Zeros of a shape in double precision. */
 export function zeros64(shape: readonly number[]): Array64 {

@@ -10,10 +10,7 @@
  *   numerator     w_t         sum over j <= t of exp(s_j - m_t) v_j, [B, H, V]
  *   output        o_t         w_t / u_t
  */
-interface Array64 {
-  readonly shape: readonly number[];
-  readonly data: Float64Array;
-}
+import type { Array64 } from '@seqloom/core';
 
 /** Inputs of `naiveAaren`; the three of the state come together or not at all. */
 export interface NaiveAarenInputs {

@@ -11,7 +11,7 @@
  *   memory         [S, z]      sum_j phi(k_j) v_j^T, with sum_j phi(k_j) as last column where outputs are normalised
  */
 import { naiveFeatureMap } from '../linear-attention/naive-feature-maps.ts';
-import type { Array64 } from '../linear-attention/naive-feature-maps.ts';
+import type { Array64 } from '@seqloom/core';
 
 /** Inputs of `naiveTaylorAttention`. */
 export interface NaiveTaylorInputs {

@@ -10,7 +10,7 @@
  *   S                   S_t             S_{t-1} + k_t delta_t^T = (I - beta_t k_t k_t^T) S_{t-1} + beta_t k_t v_t^T
  *   output              o_t             scale S_t^T q_t
  */
-import type { Array64 } from '../linear-attention/naive-feature-maps.ts';
+import type { Array64 } from '@seqloom/core';
 
 /** Inputs of `naiveDeltaRule`. */
 export interface NaiveDeltaInputs {

@@ -8,7 +8,7 @@
  *   output              o_t             S_t^T (scale q_t)
  *   mask                                0: the token writes nothing and nothing decays
  */
-import type { Array64 } from '../linear-attention/naive-feature-maps.ts';
+import type { Array64 } from '@seqloom/core';
 
 /** Inputs of `naiveGatedLinearAttention`. */
 export interface NaiveGatedInputs {

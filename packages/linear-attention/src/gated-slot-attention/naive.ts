@@ -11,10 +11,7 @@
  *   output              o_t             V~_t^T softmax(scale K~_t q_t)
  *   logNormaliser       z_t             ABC: log of the sum of phi_i over i <= t, [B, H, M]
  */
-interface Array64 {
-  readonly shape: readonly number[];
-  readonly data: Float64Array;
-}
+import type { Array64 } from '@seqloom/core';
 
 /** Inputs of `naiveGatedSlotAttention`. */
 export interface NaiveSlotInputs {

@@ -8,10 +8,7 @@
  *   memory         h_t       f_t exp(i theta) h_{t-1} + u_t; theta = 0 for the real form
  *   lower bound    gamma^l   sum of P_m over layers 1 to l, P = softmax of Gamma over the layers
  */
-interface Array64 {
-  readonly shape: readonly number[];
-  readonly data: Float64Array;
-}
+import type { Array64 } from '@seqloom/core';
 
 /** Inputs of `naiveHgrn`. */
 export interface NaiveHgrnInputs {

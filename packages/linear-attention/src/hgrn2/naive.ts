@@ -10,7 +10,7 @@
  *   bound        gamma                               f = gamma + (1 - gamma) sigmoid(z), for logits z
  *   mask                                             0: the token writes nothing and nothing decays
  */
-import type { Array64 } from '../linear-attention/naive-feature-maps.ts';
+import type { Array64 } from '@seqloom/core';
 
 /** Inputs of `naiveHgrn2`. */
 export interface NaiveHgrn2Inputs {

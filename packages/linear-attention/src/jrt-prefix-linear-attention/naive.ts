@@ -10,7 +10,7 @@
  *   output                    o_i              phi(q_i) S / (phi(q_i) z + epsilon)
  */
 import { naiveFeatureMap } from '../linear-attention/naive-feature-maps.ts';
-import type { Array64 } from '../linear-attention/naive-feature-maps.ts';
+import type { Array64 } from '@seqloom/core';
 
 /** Inputs of `naivePrefixLinearAttention`. */
 export interface NaivePrefixInputs {

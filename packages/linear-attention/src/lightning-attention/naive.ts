@@ -9,7 +9,7 @@
  *   noncausal                           o_t = scale (sum over all m of k_m v_m^T)^T q_t, without decay; 0 at padding
  *   mask                                0: the token writes nothing and nothing decays
  */
-import type { Array64 } from '../linear-attention/naive-feature-maps.ts';
+import type { Array64 } from '@seqloom/core';
 
 /** Inputs of `naiveLightningAttention`. */
 export interface NaiveLightningInputs {

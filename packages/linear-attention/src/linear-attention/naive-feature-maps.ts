@@ -1,10 +1,5 @@
+import type { Array64 } from '@seqloom/core';
 import type { FeatureMap } from './feature-maps.ts';
-
-/** A dense row-major array in double precision. */
-export interface Array64 {
-  readonly shape: readonly number[];
-  readonly data: Float64Array;
-}
 
 /** Learned tensors of a map, as in `FeatureParameters`, in double precision. */
 export interface FeatureParameters64 {

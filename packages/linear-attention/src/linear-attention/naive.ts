@@ -11,7 +11,8 @@
  */
 import type { FeatureMap } from './feature-maps.ts';
 import { naiveFeatureMap } from './naive-feature-maps.ts';
-import type { Array64, FeatureParameters64 } from './naive-feature-maps.ts';
+import type { Array64 } from '@seqloom/core';
+import type { FeatureParameters64 } from './naive-feature-maps.ts';
 
 /** Inputs of `naiveLinearAttention`. */
 export interface NaiveInputs {

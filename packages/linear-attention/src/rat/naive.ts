@@ -10,10 +10,7 @@
  *   output              o_t             softmax(scale q_t [k~ at the ends of earlier chunks, k~_t]) [v~ there, v~_t]
  * Queries and keys are turned by the index of their chunk (rotary positions, halves of the head as pairs).
  */
-interface Array64 {
-  readonly shape: readonly number[];
-  readonly data: Float64Array;
-}
+import type { Array64 } from '@seqloom/core';
 
 /** Inputs of `naiveRat`; the four of the state come together or not at all. */
 export interface NaiveRatInputs {

@@ -9,7 +9,7 @@
  *   memory              S           sum over m of gamma^(p_T - p_m) k_m v_m^T + gamma^(p_T) S before      (equation 7)
  *   noncausal                       D_nm = gamma^|p_n - p_m| for all n and m; outputs at padding are 0
  */
-import type { Array64 } from '../linear-attention/naive-feature-maps.ts';
+import type { Array64 } from '@seqloom/core';
 
 /** Inputs of `naiveRetention`. */
 export interface NaiveRetentionInputs {

@@ -12,12 +12,7 @@
  * | start         |        | max(u - w_L, 0) + [u + w_R >= L_g] (L_g - w_R - u - 1); causal: max(u - w + 1, 0)      |
  * | end           |        | start + w; causal: min(x + 1, L_g)                                                    |
  */
-
-/** A dense row-major array in double precision. */
-export interface Array64 {
-  readonly shape: readonly number[];
-  readonly data: Float64Array;
-}
+import type { Array64 } from '@seqloom/core';
 
 /** Settings of one axis, all explicit. */
 export interface NaiveAxis {

@@ -13,12 +13,7 @@
  * | nearest        | c(t)     | argmax_c s_tc                                                             |
  * | decay          | λ        | μ_c <- λ μ_c + (1 - λ) n_c, n_c the unit vector of sum of x̂_t with c(t) = c |
  */
-
-/** A dense row-major array in double precision. */
-export interface Array64 {
-  readonly shape: readonly number[];
-  readonly data: Float64Array;
-}
+import type { Array64 } from '@seqloom/core';
 
 /** Inputs of the naive forms. */
 export interface NaiveRoutingInputs {

@@ -31,6 +31,8 @@ const Schema = v.strictObject({
   stepRank: v.optional(positiveInteger),
   /** learned vectors on the projections in and out */
   bias: v.optional(v.boolean(), false),
+  /** false: no projection out; the layer gives its gated channels, innerDim wide */
+  projectOutput: v.optional(v.boolean(), true),
   /** a learned vector on the convolution */
   convolutionBias: v.optional(v.boolean(), true),
   /** RMS norms of the step's low-rank code and of both matrices, as in Jamba */
@@ -79,7 +81,8 @@ export class Mamba extends SequenceMixer {
   /** log of -A, [E, N] */
   readonly transitionLog: Parameter;
   readonly skip: Parameter;
-  readonly output: Linear;
+  /** null without projection out */
+  readonly output: Linear | null;
   readonly #innerDim: number;
   readonly #stepRank: number;
 
@@ -109,7 +112,13 @@ export class Mamba extends SequenceMixer {
     this.stepBias = new Parameter([innerDim], stepBias({ min: stepMin, max: stepMax }), deriveSeed(seed, 'stepBias'));
     this.transitionLog = new Parameter([innerDim, stateDim], realDiagonal, 0, { decay: false });
     this.skip = new Parameter([innerDim], ones, 0);
-    this.output = new Linear({ in: innerDim, out: dim, bias, seed: deriveSeed(seed, 'output'), deviation: outputDeviation });
+    this.output = this.config.projectOutput
+      ? new Linear({ in: innerDim, out: dim, bias, seed: deriveSeed(seed, 'output'), deviation: outputDeviation })
+      : null;
+  }
+
+  override get outputDim(): number {
+    return this.output ? this.dim : this.#innerDim;
   }
 
   stateShapes(batch: number): StateShapes {
@@ -148,7 +157,7 @@ export class Mamba extends SequenceMixer {
       { form, state: { memory: state.memory! }, ...(valid ? { mask: valid } : {}) },
     );
     return {
-      output: this.output.forward(output) as tf.Tensor3D,
+      output: (this.output?.forward(output) ?? output) as tf.Tensor3D,
       state: { memory: next.memory, window: convolved.state, position: advance(state.position, x, lengths) },
     };
   }

@@ -210,6 +210,11 @@ const LAYERS: { name: string; config: Omit<MambaConfig, 'dim'>; dims: Record<str
     config: { stateDim: 3, innerDim: 6, kernelSize: 2, stepRank: 2, selectionNorm: true, bias: true, form: 'recurrent' },
     dims: { innerDim: 6, stateDim: 3, kernelSize: 2 },
   },
+  {
+    name: 'without projection out',
+    config: { stateDim: 3, innerDim: 6, projectOutput: false },
+    dims: { innerDim: 6, stateDim: 3, kernelSize: 4 },
+  },
 ];
 for (const { name, config, dims } of LAYERS) {
   mixerLaws({

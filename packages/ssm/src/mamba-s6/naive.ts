@@ -12,8 +12,8 @@
  *   memory         h_t      Abar_t h_{t-1} + Bbar_t x_t, equation 2a
  *   output         y_t      sum_n C_t h_t + D x_t, equation 2b, times silu(z_t) where there is a gate
  */
+import type { Array64 } from '@seqloom/core';
 import { zeros64 } from '../array64.ts';
-import type { Array64 } from '../array64.ts';
 
 /** Inputs of `naiveSelectiveStateSpace`. */
 export interface NaiveSelectiveInputs {

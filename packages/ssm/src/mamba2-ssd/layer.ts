@@ -36,6 +36,10 @@ const Schema = v.strictObject({
   mlpDim: v.optional(naturalNumber, 0),
   /** learned vectors on the projections in and out */
   bias: v.optional(v.boolean(), false),
+  /** factors on the gate z, the values, both matrices and the steps as projected, before the convolution (Falcon-H1) */
+  inputScales: v.optional(v.strictTuple([v.number(), v.number(), v.number(), v.number(), v.number()])),
+  /** false: no projection out; the layer gives its channels (after those of the MLP), mlpDim + innerDim wide */
+  projectOutput: v.optional(v.boolean(), true),
   /** a learned vector on the convolution */
   convolutionBias: v.optional(v.boolean(), true),
   /** the skip connection has a weight per channel instead of one per head */
@@ -88,7 +92,8 @@ export class Mamba2 extends SequenceMixer {
   /** [H], or [H, P] */
   readonly skip: Parameter;
   readonly norm: GatedRmsNorm | null;
-  readonly output: Linear;
+  /** null without projection out */
+  readonly output: Linear | null;
   readonly #innerDim: number;
   readonly #heads: number;
 
@@ -115,7 +120,13 @@ export class Mamba2 extends SequenceMixer {
     this.skip = new Parameter(this.config.channelSkip ? [heads, headDim] : [heads], ones, 0, { decay: false });
     this.norm = this.config.outputNorm ? new GatedRmsNorm({ dim: innerDim, epsilon, normBeforeGate, groups }) : null;
     const deviation = this.config.outputDeviation;
-    this.output = new Linear({ in: mlpDim + innerDim, out: dim, bias, seed: deriveSeed(seed, 'output'), deviation });
+    this.output = this.config.projectOutput
+      ? new Linear({ in: mlpDim + innerDim, out: dim, bias, seed: deriveSeed(seed, 'output'), deviation })
+      : null;
+  }
+
+  override get outputDim(): number {
+    return this.output ? this.dim : this.config.mlpDim + this.#innerDim;
   }
 
   stateShapes(batch: number): StateShapes {
@@ -132,9 +143,10 @@ export class Mamba2 extends SequenceMixer {
     const { headDim, stateDim, groups, mlpDim, form, chunkSize, leastStep, mostStep = Infinity } = this.config;
     const [batch, length] = x.shape;
     const [innerDim, heads, matrix] = [this.#innerDim, this.#heads, groups * stateDim];
+    const projected = this.input.forward(x);
     const widths = [mlpDim, mlpDim, innerDim, innerDim + 2 * matrix, heads];
     const parts = tf.split(
-      this.input.forward(x),
+      this.config.inputScales ? tf.mul(projected, this.#scales(this.config.inputScales)) : projected,
       widths.filter((width) => width > 0),
       2,
     );
@@ -164,9 +176,23 @@ export class Mamba2 extends SequenceMixer {
     const read = this.norm ? this.norm.forward(flat, z) : flat;
     const joined = mlpDim > 0 ? tf.concat([silu(parts[0]!, parts[1]!), read], 2) : read;
     return {
-      output: this.output.forward(joined) as tf.Tensor3D,
+      output: (this.output?.forward(joined) ?? joined) as tf.Tensor3D,
       state: { memory: result.state.memory, window: convolved.state, position: advance(state.position, x, lengths) },
     };
+  }
+
+  // one factor per projected channel
+  #scales([z, values, inputMatrix, outputMatrix, steps]: NonNullable<Mamba2['config']['inputScales']>): tf.Tensor1D {
+    const matrix = this.config.groups * this.config.stateDim;
+    const parts: [number, number][] = [
+      [1, 2 * this.config.mlpDim],
+      [z, this.#innerDim],
+      [values, this.#innerDim],
+      [inputMatrix, matrix],
+      [outputMatrix, matrix],
+      [steps, this.#heads],
+    ];
+    return tf.tensor1d(parts.flatMap(([factor, width]) => Array.from({ length: width }, () => factor)));
   }
 }
 

@@ -212,6 +212,11 @@ const LAYERS: { name: string; config: Omit<Mamba2Config, 'dim'>; dims: Record<st
     config: { ...SMALL, outputNorm: false, leastStep: 0.01, mostStep: 0.05, form: 'parallel' },
     dims: { heads: 2, headDim: 4, stateDim: 3 },
   },
+  {
+    name: 'without projection out, MLP, factors on the projected parts',
+    config: { ...SMALL, mlpDim: 3, projectOutput: false, inputScales: [0.5, 2, -1, 1.5, 0.7] },
+    dims: { heads: 2, headDim: 4, stateDim: 3 },
+  },
 ];
 for (const { name, config, dims } of LAYERS) {
   mixerLaws({

@@ -11,8 +11,8 @@
  *   memory         h_t      a_t h_{t-1} + Delta_t B_t x_t^T, [N, P]
  *   output         y_t      h_t^T C_t + D x_t, times silu(z_t) where there is a gate
  */
+import type { Array64 } from '@seqloom/core';
 import { zeros64 } from '../array64.ts';
-import type { Array64 } from '../array64.ts';
 
 /** Inputs of `naiveStateSpaceDuality`. */
 export interface NaiveDualityInputs {

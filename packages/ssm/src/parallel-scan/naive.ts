@@ -9,8 +9,8 @@
  *   mask      m_t        [B, T], 0 at padding, which leaves h as it is
  *   output    h_t        lambda_t h_{t-1} + x_t, equation 1; backwards in time with `reverse`
  */
+import type { Array64 } from '@seqloom/core';
 import { zeros64 } from '../array64.ts';
-import type { Array64 } from '../array64.ts';
 
 /** Inputs of `naiveParallelScan`. */
 export interface NaiveScanInputs {

@@ -10,8 +10,8 @@
  *   hidden           h_t      a_t h_{t-1} + sqrt(1 - a_t^2) (i_t x_t), equation 4
  *   reset            where a sequence begins: a_t = 0 in the recurrence, and 1 in place of the root
  */
+import type { Array64 } from '@seqloom/core';
 import { zeros64 } from '../array64.ts';
-import type { Array64 } from '../array64.ts';
 
 /** Inputs of `naiveRgLru`. */
 export interface NaiveRgLruInputs {

@@ -9,8 +9,8 @@
  *   hidden    x_t       Abar x_{t-1} + Bbar u_t; B = 1 in S4D, [P, H] in S5
  *   output    y_t       2 Re(C x_t) + D u_t; C is [H, N] in S4D, [H, P] in S5
  */
+import type { Array64 } from '@seqloom/core';
 import { zeros64 } from '../array64.ts';
-import type { Array64 } from '../array64.ts';
 
 /** Inputs of `naiveS4d`. */
 export interface NaiveS4dInputs {

@@ -9,8 +9,8 @@
  *   joined   xp       s followed by the valid tokens of x
  *   output   y_t      act(b + sum over i < K of w_i xp_{t + i}), 0 at padding
  */
+import type { Array64 } from '@seqloom/core';
 import { zeros64 } from '../array64.ts';
-import type { Array64 } from '../array64.ts';
 
 /** Inputs of `naiveShortCausalConv1d`. */
 export interface NaiveConvolutionInputs {

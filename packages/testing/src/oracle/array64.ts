@@ -1,8 +1,6 @@
-/** A dense row-major array in double precision: what the oracles read and return. */
-export interface Array64 {
-  readonly shape: readonly number[];
-  readonly data: Float64Array;
-}
+import type { Array64 } from '@seqloom/core';
+
+export type { Array64 };
 
 /** Oracle tensors by name; an optional one that is absent is `undefined`. */
 export type Arrays64 = Readonly<Record<string, Array64 | undefined>>;
