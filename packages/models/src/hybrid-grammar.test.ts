@@ -100,7 +100,9 @@ describe('any stack', () => {
     const config: HybridConfig = { ...base, mixers: '(conv, beside)*2', residual: { style: 'sandwich' }, metaTokens: { count: 2 } };
     withModel(config, (model) => {
       withModel(JSON.parse(JSON.stringify(model.config)) as HybridConfig, (again) => {
-        tf.tidy(() => void expect(furthest(model.forward(idsOf(1, 5)).logits, again.forward(idsOf(1, 5)).logits)).toBe(0));
+        tf.tidy(() => {
+          expect(furthest(model.forward(idsOf(1, 5)).logits, again.forward(idsOf(1, 5)).logits)).toBe(0);
+        });
       });
     });
   });
@@ -115,7 +117,9 @@ describe('any stack', () => {
   it('gets its weights on first use when they were deferred, the same ones', () => {
     const model = deferParameters(() => new HybridModel(base));
     withModel(base, (again) => {
-      tf.tidy(() => void expect(furthest(model.forward(idsOf(1, 5)).logits, again.forward(idsOf(1, 5)).logits)).toBe(0));
+      tf.tidy(() => {
+        expect(furthest(model.forward(idsOf(1, 5)).logits, again.forward(idsOf(1, 5)).logits)).toBe(0);
+      });
     });
     model.dispose();
   });

@@ -1,6 +1,6 @@
 import * as tf from '@tensorflow/tfjs-core';
-import { deriveSeed, Embedding, fail, Linear, Module, SequenceMixer, softmaxCrossEntropy, tidy } from '@seqloom/core';
-import type { LossSink, MixerResult, State } from '@seqloom/core';
+import { deriveSeed, Embedding, fail, Linear, Module, softmaxCrossEntropy, tidy } from '@seqloom/core';
+import type { LossSink, MixerResult, SequenceMixer, State } from '@seqloom/core';
 import { buildStack, Scaffold } from './build.ts';
 import type { Components } from './component-types.ts';
 import { resolveHybridConfig } from './config.ts';

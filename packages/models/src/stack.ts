@@ -1,7 +1,6 @@
 import * as tf from '@tensorflow/tfjs-core';
 import {
   advance,
-  Block,
   childState,
   fail,
   gatherRows,
@@ -13,7 +12,7 @@ import {
   tidy,
   zeroState,
 } from '@seqloom/core';
-import type { MixerResult, MixInput, Norm, NormConfig, SharedKeyValue, State, StateShapes } from '@seqloom/core';
+import type { Block, MixerResult, MixInput, Norm, NormConfig, SharedKeyValue, State, StateShapes } from '@seqloom/core';
 
 /** What a stack is made of. */
 export interface StackParts {
