@@ -313,9 +313,9 @@ goldenSuite({
     use(layer.stepBias, 'dt_proj.bias');
     use(layer.transitionLog, 'A_log');
     use(layer.skip, 'D');
-    use(layer.output.weight, 'out_proj.weight', true);
+    use(layer.output!.weight, 'out_proj.weight', true);
     if (layer.input.bias) use(layer.input.bias, 'in_proj.bias');
-    if (layer.output.bias) use(layer.output.bias, 'out_proj.bias');
+    if (layer.output!.bias) use(layer.output!.bias, 'out_proj.bias');
     const { output } = layer.forward(inputs['x']!);
     layer.dispose();
     return { o: output };

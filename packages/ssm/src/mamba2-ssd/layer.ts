@@ -44,8 +44,10 @@ const Schema = v.strictObject({
   convolutionBias: v.optional(v.boolean(), true),
   /** the skip connection has a weight per channel instead of one per head */
   channelSkip: v.optional(v.boolean(), false),
-  /** RMS norm of the gated output, in `groups` slices; false: the gate alone */
+  /** RMS norm of the gated output, in `normGroups` slices; false: the gate alone */
   outputNorm: v.optional(v.boolean(), true),
+  /** slices of the channels that the norm treats apart, default `groups`; the transformers library has one */
+  normGroups: v.optional(positiveInteger),
   /** whether the norm comes before the gate */
   normBeforeGate: v.optional(v.boolean(), false),
   epsilon: v.optional(positiveNumber, 1e-5),
@@ -104,6 +106,8 @@ export class Mamba2 extends SequenceMixer {
     const innerDim = this.config.innerDim ?? 2 * dim;
     const heads = divideHeads(MECHANISM, innerDim, headDim, 'config.headDim');
     divideHeads(MECHANISM, heads, groups, 'config.groups');
+    const { normGroups = groups } = this.config;
+    divideHeads(MECHANISM, innerDim, normGroups, 'config.normGroups');
     this.dim = dim;
     this.#innerDim = innerDim;
     this.#heads = heads;
@@ -118,7 +122,7 @@ export class Mamba2 extends SequenceMixer {
     this.stepBias = new Parameter([heads], stepBias({ min: stepMin, max: stepMax }), deriveSeed(seed, 'stepBias'));
     this.transitionLog = new Parameter([heads], transitionRange, deriveSeed(seed, 'transitionLog'));
     this.skip = new Parameter(this.config.channelSkip ? [heads, headDim] : [heads], ones, 0, { decay: false });
-    this.norm = this.config.outputNorm ? new GatedRmsNorm({ dim: innerDim, epsilon, normBeforeGate, groups }) : null;
+    this.norm = this.config.outputNorm ? new GatedRmsNorm({ dim: innerDim, epsilon, normBeforeGate, groups: normGroups }) : null;
     const deviation = this.config.outputDeviation;
     this.output = this.config.projectOutput
       ? new Linear({ in: mlpDim + innerDim, out: dim, bias, seed: deriveSeed(seed, 'output'), deviation })
