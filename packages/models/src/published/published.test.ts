@@ -1,0 +1,87 @@
+import { deferParameters, disposeState, setupBackend, valueAndGradients } from '@seqloom/core';
+import * as tf from '@tensorflow/tfjs-core';
+import { beforeAll, describe, expect, it } from 'vitest';
+import { defaultComponents } from '../components.ts';
+import { resolveHybridConfig } from '../config.ts';
+import type { HybridConfig } from '../config.ts';
+import { HybridModel } from '../hybrid-model.ts';
+import { layerDefinitions } from '../layers.ts';
+import { architectures, publishedConfig, publishedNames } from './index.ts';
+
+type Known = typeof architectures;
+
+/** A shape of every architecture that runs in a moment. */
+const tiny: { readonly [Id in keyof Known]: Parameters<Known[Id]['config']>[0] } = {
+  'transformer-pp': { vocabSize: 11, dim: 8, depth: 2, heads: 2, kvHeads: 1, hidden: 12, window: 4, bias: true, qkNorm: true },
+  'mamba-lm': { layer: 'mamba2', vocabSize: 11, dim: 8, depth: 2, stateDim: 4, headDim: 4 },
+};
+
+/** Mixers and channel mixers of a size, layer by layer. */
+function layersOf(name: string): { mixers: string[]; channels: string[] } {
+  const plan = layerDefinitions(resolveHybridConfig(publishedConfig(name)), defaultComponents);
+  return { mixers: plan.map(({ mixerName }) => mixerName), channels: plan.map(({ channelName }) => channelName) };
+}
+
+const at = (names: readonly string[], name: string): number[] => [...names.keys()].filter((index) => names[index] === name);
+
+const run = (config: HybridConfig): void => {
+  const model = new HybridModel(config);
+  const ids = tf.tensor2d([1, 5, 9, 2, 7, 7, 0, 3, 4, 10, 6, 1, 2, 8], [2, 7], 'int32');
+  const { value, gradients } = valueAndGradients(
+    () => model.loss(ids, ids, { training: true }).sum,
+    model.parameters().map(({ variable }) => variable),
+  );
+  expect(Number.isFinite(value.dataSync()[0])).toBe(true);
+  expect(gradients.every((gradient) => gradient?.dataSync().every(Number.isFinite) ?? true)).toBe(true);
+  expect(gradients.filter((gradient) => gradient?.dataSync().some((g) => g !== 0)).length).toBeGreaterThan(gradients.length / 2);
+  const whole = model.forward(ids);
+  let { state } = model.forward(tf.slice(ids, [0, 0], [2, 3]));
+  for (let token = 3; token < 7; token++) {
+    const next = model.next(tf.slice(ids, [0, token], [2, 1]), { state });
+    disposeState(state);
+    state = next.state;
+    const wanted = tf.slice(whole.logits, [0, token, 0], [2, 1, 11]).dataSync();
+    next.logits.dataSync().forEach((logit, place) => expect(logit).toBeCloseTo(wanted[place]!, 4));
+  }
+  model.dispose();
+  tf.disposeVariables();
+};
+
+beforeAll(async () => {
+  await setupBackend('wasm', { kernels: [] });
+});
+
+describe('every published size', () => {
+  it.each(publishedNames())('%s has the parameters that were published, and its config is plain JSON', (name) => {
+    const [id, size] = name.split('/') as [keyof Known, string];
+    const config = publishedConfig(name);
+    expect(JSON.parse(JSON.stringify(config))).toEqual(config);
+    const model = deferParameters(() => new HybridModel(config));
+    expect(model.countParameters()).toBe(architectures[id].sizes[size]!.parameters);
+    model.dispose();
+  });
+});
+
+describe('every architecture', () => {
+  it.each(Object.keys(architectures) as (keyof Known)[])('%s learns in a small shape, and decodes from its state', (id) => {
+    expect(architectures[id].id).toBe(id);
+    run(architectures[id].config(tiny[id] as never));
+  });
+});
+
+describe('a name that does not exist', () => {
+  it.each([
+    ['gpt9', /one of transformer-pp\/340m, .*mamba-lm\/mamba2-2\.7b.*; got "gpt9"/],
+    ['mamba-lm/7b', /one of mamba-lm\/mamba-130m, .*got "mamba-lm\/7b"/],
+  ])('%s is refused with those that do', (name, message) => {
+    expect(() => publishedConfig(name)).toThrow(message);
+  });
+});
+
+describe('layers', () => {
+  it('mamba has no channel mixers', () => {
+    const { mixers, channels } = layersOf('mamba-lm/mamba-130m');
+    expect(at(mixers, 'mamba')).toHaveLength(24);
+    expect(at(channels, 'none')).toHaveLength(24);
+  });
+});
