@@ -72,6 +72,20 @@ describe('seqloom inspect', () => {
   });
 });
 
+describe('seqloom bench decode', () => {
+  it('times one token over contexts and says what the state holds', async () => {
+    const { config } = await files();
+    const flags = ['--config', config, '--backend', 'wasm', '--composed', '--contexts', '5,40', '--tokens', '2'];
+    expect((await seqloom('bench', 'decode', ...flags, '--json')).code, err).toBe(0);
+    const { rows } = JSON.parse(out) as { rows: { context: number; tokensPerSecond: number; stateBytes: number }[] };
+    expect(rows.map(({ context }) => context)).toEqual([5, 40]);
+    expect(rows[1]!.stateBytes).toBe(rows[0]!.stateBytes);
+    expect(rows.every(({ tokensPerSecond }) => tokensPerSecond > 0)).toBe(true);
+    expect((await seqloom('bench', 'decode', ...flags)).code, err).toBe(0);
+    expect(out).toMatch(/context +ms per token +tokens\/s +state/);
+  });
+});
+
 describe('seqloom doctor', () => {
   it('lists every backend, and for an absent one what would bring it', async () => {
     await seqloom('doctor', '--json');

@@ -1,5 +1,6 @@
 import { createRequire } from 'node:module';
 import { Command, InvalidArgumentError } from 'commander';
+import { benchDecode } from './commands/bench-decode.ts';
 import { doctor } from './commands/doctor.ts';
 import { generateText } from './commands/generate.ts';
 import { inspect } from './commands/inspect.ts';
@@ -23,6 +24,8 @@ const positive = (text: string): number => {
   if (value <= 0) throw new InvalidArgumentError('a number above 0 is wanted.');
   return value;
 };
+
+const wholeNumbers = (text: string): number[] => text.split(',').map(wholeNumber);
 
 /** Options that name a model, shared by the commands that take one. */
 const withModel = (command: Command): Command =>
@@ -81,6 +84,13 @@ export function createProgram(): Command {
         inspect(model, options);
       }),
     );
+
+  const bench = program.command('bench').description('measure a model on this machine');
+  withBackend(withModel(bench.command('decode').description('time of one token and bytes of state over the length of the context')))
+    .option('--contexts <list>', 'tokens before the measured ones', wholeNumbers, [1024, 4096, 16_384, 65_536])
+    .option('--tokens <count>', 'tokens measured at each', wholeNumber, 16)
+    .option('--batch <rows>', 'rows at once', wholeNumber, 1)
+    .action(guard(benchDecode));
 
   program
     .command('doctor')
