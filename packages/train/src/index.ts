@@ -30,6 +30,8 @@ export { maskPrefix, repeatContext } from './recall/prefix-prompt.ts';
 export type { MaskedPrefix, RepeatedPrompt } from './recall/prefix-prompt.ts';
 export { selectiveCopying } from './recall/selective-copying.ts';
 export type { SelectiveCopyingOptions } from './recall/selective-copying.ts';
+export { RECALL_TASKS, recallSet, scoreRecall } from './recall/suite.ts';
+export type { RecallGrid, RecallPoint, RecallScore, RecallSet, RecallTaskName, ScoreRecallOptions } from './recall/suite.ts';
 export * from './recall/task.ts';
 export * from './recall/task-data.ts';
 export { checkSchedule, learningRateAt } from './schedule.ts';

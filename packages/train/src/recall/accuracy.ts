@@ -1,3 +1,4 @@
+import { disposeState, keepState } from '@seqloom/core';
 import type { State } from '@seqloom/core';
 import * as tf from '@tensorflow/tfjs-core';
 import { breathe } from '../breathe.ts';
@@ -27,22 +28,53 @@ export interface Accuracy {
  *
  * @param model stays as it is
  * @param batches for example `data.evaluation(32)`
+ * @param options `piece`: tokens per forward, with the state carried on, so that long sequences need little memory; default: all at once
  */
-export async function accuracy(model: LogitModel, batches: AsyncIterable<TokenBatch> | Iterable<TokenBatch>): Promise<Accuracy> {
+export async function accuracy(
+  model: LogitModel,
+  batches: AsyncIterable<TokenBatch> | Iterable<TokenBatch>,
+  options: { readonly piece?: number } = {},
+): Promise<Accuracy> {
   let [correct, tokens] = [0, 0];
-  for await (const { ids, labels, rows, length } of batches) {
-    const best = tf.tidy(() => tf.argMax(model.forward(tf.tensor2d(ids, [rows, length], 'int32')).logits, 2));
+  for await (const batch of batches) {
+    const { labels, length } = batch;
+    let state: State | undefined;
     try {
-      const answers = await best.data();
-      for (const [at, label] of labels.entries()) {
-        if (label < 0) continue;
-        tokens++;
-        if (answers[at] === label) correct++;
+      for (let from = 0; from < length; from += options.piece ?? length) {
+        const width = Math.min(options.piece ?? length, length - from);
+        const { best, next } = answersTo(model, batch, from, width, state);
+        if (state) disposeState(state);
+        state = next;
+        const answers = await best.data().finally(() => best.dispose());
+        for (const [at, answer] of answers.entries()) {
+          const label = labels[Math.floor(at / width) * length + from + (at % width)]!;
+          if (label < 0) continue;
+          tokens++;
+          if (answer === label) correct++;
+        }
+        await breathe();
       }
     } finally {
-      best.dispose();
+      if (state) disposeState(state);
     }
-    await breathe();
   }
   return { accuracy: correct / tokens, correct, tokens };
+}
+
+/** The likeliest ids [rows, width] of a piece, and the state after it; both are the caller's. */
+function answersTo(
+  model: LogitModel,
+  { ids, rows, length }: TokenBatch,
+  from: number,
+  width: number,
+  state: State | undefined,
+): { best: tf.Tensor; next: State } {
+  let next: State | undefined;
+  const best = tf.tidy(() => {
+    const some = Int32Array.from({ length: rows * width }, (_, at) => ids[Math.floor(at / width) * length + from + (at % width)]!);
+    const result = model.forward(tf.tensor2d(some, [rows, width], 'int32'), state ? { state } : {});
+    next = keepState(result.state);
+    return tf.argMax(result.logits, 2);
+  });
+  return { best, next: next! };
 }

@@ -16,6 +16,12 @@ describe('plots', () => {
     expect(heights[0]! - heights[1]!).toBeCloseTo(heights[1]! - heights[2]!, 6);
     for (const tick of ['0', '0.2', '0.4', '0.6', '0.8', '1']) expect(svg).toContain(`>${tick}</text>`);
     expect(svg).not.toContain('NaN');
+    const linear = drawPanels('', [
+      { title: 'depth', xLabel: 'x', yLabel: 'y', xRange: [0, 16], yRange: [0, 1], lines: [{ label: 'a', points }] },
+    ]);
+    const places = [...linear.matchAll(/<circle cx="([\d.]+)"/g)].map(([, x]) => Number(x));
+    expect(places[2]! - places[1]!).toBeCloseTo(2 * (places[1]! - places[0]!), 6);
+    expect(linear).toContain('>3.2</text>');
   });
 
   it('draws a curve per candidate, in one colour over all panels, with its texts escaped', () => {

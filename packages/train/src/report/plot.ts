@@ -1,7 +1,7 @@
 /** One line of a plot. */
 export interface Line {
   readonly label: string;
-  /** ascending in x, all above 0 */
+  /** ascending in x, all above 0 where the axis is logarithmic */
   readonly points: readonly { readonly x: number; readonly y: number; readonly low?: number; readonly high?: number }[];
 }
 
@@ -10,6 +10,8 @@ export interface CurvePanel {
   readonly title: string;
   readonly xLabel: string;
   readonly yLabel: string;
+  /** makes the x axis linear, from the first number to the second */
+  readonly xRange?: readonly [low: number, high: number];
   /** makes the y axis linear, from the first number to the second */
   readonly yRange?: readonly [low: number, high: number];
   readonly lines: readonly Line[];
@@ -88,20 +90,21 @@ function curvePanel(panel: CurvePanel, style: (label: string) => Style): { body:
   const points = panel.lines.flatMap((line) => line.points);
   const xs = points.map(({ x }) => x);
   const ys = points.flatMap(({ y, low, high }) => [y, low ?? y, high ?? y]);
-  const [x0, x1] = [Math.min(...xs), Math.max(...xs)];
+  const [x0, x1] = panel.xRange ?? [Math.min(...xs), Math.max(...xs)];
   // a little air above and below
   const [y0, y1] = panel.yRange ?? [Math.min(...ys) / 1.3, Math.max(...ys) * 1.3];
   const place = (value: number, low: number, high: number): number => (high === low ? 0.5 : Math.log(value / low) / Math.log(high / low));
-  const toX = (value: number): number => LEFT + place(value, x0, x1) * (WIDTH - LEFT - RIGHT);
-  const share = (value: number): number => (panel.yRange ? (value - y0) / (y1 - y0) : place(value, y0, y1));
-  const toY = (value: number): number => TOP + (1 - share(value)) * PLOT_HEIGHT;
+  const linear = (value: number, low: number, high: number): number => (value - low) / (high - low);
+  const toX = (value: number): number => LEFT + (panel.xRange ? linear : place)(value, x0, x1) * (WIDTH - LEFT - RIGHT);
+  const toY = (value: number): number => TOP + (1 - (panel.yRange ? linear : place)(value, y0, y1)) * PLOT_HEIGHT;
+  const fifths = (low: number, high: number): number[] => [0, 1, 2, 3, 4, 5].map((fifth) => low + (fifth * (high - low)) / 5);
   const bottom = TOP + PLOT_HEIGHT;
   const parts = [text(LEFT, 20, panel.title, 'font-weight="600" font-size="14"')];
-  for (const tick of panel.yRange ? [0, 1, 2, 3, 4, 5].map((fifth) => y0 + (fifth * (y1 - y0)) / 5) : logTicks(y0, y1, 10)) {
+  for (const tick of panel.yRange ? fifths(y0, y1) : logTicks(y0, y1, 10)) {
     parts.push(`<line x1="${LEFT}" x2="${WIDTH - RIGHT}" y1="${at(toY(tick))}" y2="${at(toY(tick))}" stroke="#ddd"/>`);
     parts.push(text(LEFT - 6, toY(tick) + 4, digits(tick), 'text-anchor="end"'));
   }
-  for (const tick of logTicks(x0, x1, 2)) {
+  for (const tick of panel.xRange ? fifths(x0, x1) : logTicks(x0, x1, 2)) {
     parts.push(`<line x1="${at(toX(tick))}" x2="${at(toX(tick))}" y1="${TOP}" y2="${bottom}" stroke="#eee"/>`);
     parts.push(text(toX(tick), bottom + 16, tick >= 1024 && tick % 1024 === 0 ? `${tick / 1024}k` : digits(tick), 'text-anchor="middle"'));
   }
