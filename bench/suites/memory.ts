@@ -6,6 +6,7 @@ import { AdamW } from '@seqloom/train';
 import { naiveTitans } from '../../packages/memory/src/titans-neural-memory/naive.ts';
 import type { Candidate, Case, Prepared } from '../measure/candidate.ts';
 import { OURS } from '../measure/candidate.ts';
+import { gainNote, seriesOf } from '../measure/gains.ts';
 import { uniform, unitRows } from '../measure/inputs.ts';
 import { equals } from '../measure/parity.ts';
 import type { CaseResult, Suite } from '../measure/suite.ts';
@@ -232,17 +233,10 @@ function cases(quick: boolean): Case[] {
 
 /** Says how much each form gains on the other along its curve. */
 function notes(results: readonly CaseResult[]): string[] {
-  const compared = new Set(results.flatMap(({ series }) => (series && series !== 'memory replay' ? [series] : [])));
-  const gains = [...compared].map((series) => {
-    const other = series.startsWith('titans') ? SEQUENTIAL : series.endsWith('step') ? DENSE : MLP;
-    const ratios = results
-      .filter((result) => result.series === series)
-      .flatMap(({ name, x }) => {
-        const [ours, theirs] = [OURS, other].map((candidate) => rowOf(results, name, candidate)?.ms);
-        return ours && theirs ? [`${(theirs / ours).toPrecision(2)} at ${x}`] : [];
-      });
-    return `${series}: time of ${other} over ours ${ratios.join(', ') || 'not measured'}`;
-  });
+  const compared = seriesOf(results).filter((series) => series !== 'memory replay');
+  const gains = compared.map((series) =>
+    gainNote(results, series, series.startsWith('titans') ? SEQUENTIAL : series.endsWith('step') ? DENSE : MLP),
+  );
   return [...gains, ...replayNotes(results)];
 }
 

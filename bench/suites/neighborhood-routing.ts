@@ -12,10 +12,10 @@ import {
 import type { Array64 } from '../../packages/testing/src/oracle/index.ts';
 import type { Case, Prepared } from '../measure/candidate.ts';
 import { OURS } from '../measure/candidate.ts';
+import { gainNote, seriesOf } from '../measure/gains.ts';
 import { headOf, pickHead, uniform } from '../measure/inputs.ts';
 import { equals } from '../measure/parity.ts';
-import type { CaseResult, Suite } from '../measure/suite.ts';
-import { rowOf } from '../measure/suite.ts';
+import type { Suite } from '../measure/suite.ts';
 import { FUSED_BACKEND, gradientCall, tensorsOf, tfCandidate } from '../measure/tfjs.ts';
 import type { HostArray } from '../measure/tfjs.ts';
 
@@ -162,19 +162,6 @@ function cases(quick: boolean): Case[] {
   });
 }
 
-/** Says how much faster each form is than dense attention, over the length. */
-function notes(results: readonly CaseResult[]): string[] {
-  return [...new Set(results.flatMap(({ series }) => series ?? []))].map((series) => {
-    const ratios = results
-      .filter((result) => result.series === series)
-      .flatMap(({ name, x }) => {
-        const [ours, dense] = [OURS, DENSE].map((candidate) => rowOf(results, name, candidate)?.ms);
-        return ours && dense ? [`${(dense / ours).toPrecision(2)} at ${x}`] : [];
-      });
-    return `${series}: time of dense attention over ours ${ratios.join(', ') || 'not measured'}`;
-  });
-}
-
 /** Neighborhoods and routing beside attention to all keys. */
 export const neighborhoodRouting: Suite = {
   name: 'neighborhood-routing',
@@ -183,5 +170,5 @@ export const neighborhoodRouting: Suite = {
     'B = 1, H = 4, D = 64; clusters and members of routing are the root of T. masked dense: the same result under a mask over all pairs. dense: SoftmaxAttention over all keys, which computes something else.',
   peers: [],
   cases: ({ quick }) => cases(quick),
-  notes,
+  notes: (results) => seriesOf(results).map((series) => gainNote(results, series, DENSE, 'dense attention')),
 };

@@ -21,10 +21,10 @@ import {
 import type { Array64 } from '../../packages/testing/src/oracle/index.ts';
 import type { Candidate, Case, Prepared } from '../measure/candidate.ts';
 import { COMPOSED, OURS } from '../measure/candidate.ts';
+import { gainNote, seriesOf } from '../measure/gains.ts';
 import { headOf, pickHead, uniform } from '../measure/inputs.ts';
 import { equals } from '../measure/parity.ts';
-import type { CaseResult, Suite } from '../measure/suite.ts';
-import { rowOf } from '../measure/suite.ts';
+import type { Suite } from '../measure/suite.ts';
 import { FUSED_BACKEND, gradientCall, PLAIN_BACKEND, tensorsOf, tfCandidate, useBackend } from '../measure/tfjs.ts';
 import type { HostArray } from '../measure/tfjs.ts';
 
@@ -274,19 +274,6 @@ function cases(quick: boolean): Case[] {
   return [...overLength, ...overSparsity, ...decoding];
 }
 
-/** Says from where on each sparse form is faster than dense attention. */
-function notes(results: readonly CaseResult[]): string[] {
-  return [...new Set(results.flatMap(({ series }) => series ?? []))].map((series) => {
-    const ratios = results
-      .filter((result) => result.series === series)
-      .flatMap(({ name, x }) => {
-        const [ours, dense] = [OURS, DENSE].map((candidate) => rowOf(results, name, candidate)?.ms);
-        return ours && dense ? [`${(dense / ours).toPrecision(2)} at ${x}`] : [];
-      });
-    return `${series}: time of dense attention over ours ${ratios.join(', ') || 'not measured'}`;
-  });
-}
-
 /** Block-sparse attention beside attention to all keys. */
 export const sparseAttention: Suite = {
   name: 'sparse-attention',
@@ -295,5 +282,5 @@ export const sparseAttention: Suite = {
     'Causal, B = 1, H = 8, D = 64; two key heads for NSA (32 / 16 / 64 tokens, window 512), eight otherwise. dense: SoftmaxAttention over all keys, which computes something else.',
   peers: [],
   cases: ({ quick }) => cases(quick),
-  notes,
+  notes: (results) => seriesOf(results).map((series) => gainNote(results, series, DENSE, 'dense attention')),
 };
