@@ -17,4 +17,4 @@ export const floors: Readonly<Record<string, number>> = {
 };
 
 /** The packages that hold one folder per mechanism. */
-export const families: readonly string[] = ['attention', 'linear-attention', 'sparse-attention', 'ssm', 'memory'];
+export const families: readonly string[] = ['attention', 'linear-attention', 'sparse-attention', 'ssm', 'memory', 'models'];

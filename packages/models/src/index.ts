@@ -8,6 +8,7 @@ export * from './hybrid-model.ts';
 export { layerDefinitions } from './layers.ts';
 export type { Definition, LayerPlan } from './layers.ts';
 export * from './measure-decode.ts';
+export * from './moe-channel-mixers/index.ts';
 export * from './pattern.ts';
 export * from './published/index.ts';
 export * from './sampling.ts';
