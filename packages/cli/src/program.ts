@@ -2,6 +2,8 @@ import { createRequire } from 'node:module';
 import { Command, InvalidArgumentError } from 'commander';
 import { benchDecode } from './commands/bench-decode.ts';
 import { doctor } from './commands/doctor.ts';
+import { evalPerplexity } from './commands/eval-perplexity.ts';
+import { evalRecall } from './commands/eval-recall.ts';
 import { generateText } from './commands/generate.ts';
 import { inspect } from './commands/inspect.ts';
 import { quickstart } from './commands/quickstart.ts';
@@ -26,6 +28,8 @@ const positive = (text: string): number => {
 };
 
 const wholeNumbers = (text: string): number[] => text.split(',').map(wholeNumber);
+const numbers = (text: string): number[] => text.split(',').map(number);
+const names = (text: string): string[] => text.split(',');
 
 /** Options that name a model, shared by the commands that take one. */
 const withModel = (command: Command): Command =>
@@ -34,11 +38,17 @@ const withModel = (command: Command): Command =>
     .option('--config <file>', 'a model config as JSON')
     .option('--preset <name>', 'a model config by name: quickstart');
 
-const withBackend = (command: Command): Command =>
+const withRuntime = (command: Command): Command =>
   command
     .option('--backend <name>', 'auto, wasm, webgpu, tensorflow or cpu', 'auto')
-    .option('--composed', 'leave kernel packages out and run composed kernels')
-    .option('--json', 'print JSON', false);
+    .option('--composed', 'leave kernel packages out and run composed kernels');
+
+const withBackend = (command: Command): Command => withRuntime(command).option('--json', 'print JSON', false);
+
+const withResults = (command: Command): Command =>
+  withRuntime(command)
+    .option('--json [file]', 'print JSON, or write it to a file', false)
+    .option('--picture <file>', 'draw the results as SVG');
 
 const withSampling = (command: Command): Command =>
   command
@@ -92,6 +102,30 @@ export function createProgram(): Command {
     .option('--batch <rows>', 'rows at once', wholeNumber, 1)
     .action(guard(benchDecode));
 
+  const evaluation = program.command('eval').description('score a model: what it recalls, how well it foretells a text');
+  withResults(withModel(evaluation.command('recall').description('recall tasks over length; trains a model for each unless --checkpoint')))
+    .option('--tasks <list>', 'mqar, needle, selective-copy, induction, segment-recall; default all', names)
+    .option('--lengths <list>', 'tokens of a sequence', wholeNumbers, [64, 128])
+    .option('--pairs <list>', 'key-value pairs, tokens to copy, or facts', wholeNumbers, [2, 4])
+    .option('--depths <list>', 'places of the needle from 0 to 1', numbers, [0, 0.25, 0.5, 0.75, 1])
+    .option('--segment-length <tokens>', 'tokens of a segment in segment-recall', wholeNumber, 16)
+    .option('--count <sequences>', 'sequences scored at each point', wholeNumber, 128)
+    .option('--steps <count>', 'optimiser steps for each task before it is scored; default 1000, and 0 with --checkpoint', wholeNumber)
+    .option('--batch <rows>', 'rows per step', wholeNumber, 16)
+    .option('--learning-rate <number>', 'peak learning rate', positive, 4e-3)
+    .option('--seed <number>', 'seed of the sequences', wholeNumber, 0)
+    .option('--out <folder>', 'keep the trained models, one run folder for each task')
+    .action(guard(evalRecall));
+  withResults(withModel(evaluation.command('perplexity').description('loss, bits per byte and loss over context of a text')))
+    .option('--text <file>', 'the text')
+    .option('--literal <text>', 'the text itself')
+    .option('--held-out', 'only the last 5 % of the file, which `train` holds out', false)
+    .option('--tokeniser <file>', 'a tokenizer.json; default: bytes')
+    .option('--window <tokens>', 'windows that each start without a state; default: one state through the whole text', wholeNumber)
+    .option('--stride <tokens>', 'tokens from one window to the next, default half a window', wholeNumber)
+    .option('--rows <count>', 'windows at a time', wholeNumber)
+    .action(guard(evalPerplexity));
+
   program
     .command('doctor')
     .description('which backends and kernels work here, and what would make the others work')
@@ -112,12 +146,12 @@ export async function run(argv: readonly string[]): Promise<void> {
   await createProgram().parseAsync(argv);
 }
 
-function guard<O extends { json: boolean }>(action: (options: O) => void | Promise<void>): (options: O) => Promise<void> {
+function guard<O extends { json: boolean | string }>(action: (options: O) => void | Promise<void>): (options: O) => Promise<void> {
   return async (options) => {
     try {
       await action(options);
     } catch (error) {
-      report(error, options.json);
+      report(error, options.json === true);
     }
   };
 }
