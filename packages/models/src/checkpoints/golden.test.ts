@@ -121,10 +121,7 @@ describe.each(rows)('$name, against the original code', ({ name, logits: toleran
     try {
       const whole = join(folder, 'whole');
       await savePretrained(loaded.model, whole, { config: loaded.config });
-      const [saved, original] = [
-        readSafetensors(await readFile(join(whole, 'model.safetensors'))),
-        await read(name, 'model.safetensors'),
-      ];
+      const [saved, original] = [readSafetensors(await readFile(join(whole, 'model.safetensors'))), await read(name, 'model.safetensors')];
       expect(Object.keys(saved.tensors).toSorted()).toEqual(Object.keys(original.tensors).toSorted());
       for (const [key, { shape, data }] of Object.entries(original.tensors)) {
         expect(saved.tensors[key]!.shape, key).toEqual(shape);

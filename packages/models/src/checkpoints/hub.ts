@@ -58,6 +58,11 @@ export async function openHubModel(id: string, options: HubOptions = {}): Promis
       remedy,
     });
   }
+  if (accessToken !== undefined && !accessToken.startsWith('hf_')) {
+    const given = `${accessToken.length} characters`; // never the token itself
+    const remedy = 'Copy it from the settings of the account.';
+    fail({ mechanism: 'checkpoint', argument: 'accessToken', wanted: 'a token of the hub, which starts with hf_', given, remedy });
+  }
   const { downloadFile, listFiles, modelInfo } = await import('@huggingface/hub');
   let code: string | null = null;
   const request = async (input: Parameters<typeof fetch>[0], init: RequestInit = {}): Promise<Response> => {
