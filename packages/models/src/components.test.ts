@@ -2,12 +2,14 @@ import { disposeState, setupBackend, valueAndGradients } from '@seqloom/core';
 import * as tf from '@tensorflow/tfjs-core';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { defaultComponents } from './components.ts';
+import type { HybridConfig } from './config.ts';
 import { HybridModel } from './hybrid-model.ts';
 
 // what a component needs beside heads, or instead of them
 const configs: Record<string, Record<string, unknown>> = {
   'sliding-window-attention': { heads: 2, window: 4 },
   'gated-convolution': {},
+  'multi-head-latent-attention': { heads: 2, latentDim: 4, contentDim: 4, rotaryDim: 2 },
   hgrn: {},
   'mamba-s6': {},
   'mamba2-ssd': { headDim: 4 },
@@ -52,6 +54,50 @@ it('a memory layer in the place of an mlp learns', async () => {
   const moved = named.filter((_, at) => gradients[at]?.dataSync().some((g) => g !== 0)).map(([name]) => name);
   expect(moved.filter((name) => /channel.*(table|values)/.test(name))).not.toEqual([]);
   model.dispose();
+});
+
+describe('a mixture of experts in the place of an mlp', () => {
+  const config: HybridConfig = {
+    vocabSize: 11,
+    dim: 8,
+    mixers: 'attention*2',
+    channels: 'experts',
+    definitions: {
+      attention: { type: 'mha-mqa-gqa', heads: 2 },
+      experts: { type: 'moe-channel-mixers', experts: 3, topK: 1, hidden: 4, auxiliary: { loadBalance: 0.5, zLoss: 0.1 } },
+    },
+  };
+
+  it('adds its losses to a training loss, once per label', () => {
+    const model = new HybridModel(config);
+    const ids = tf.tensor2d([1, 5, 9, 2, 7, 7, 3, 3], [2, 4], 'int32');
+    const added: number[] = [];
+    const { logits, state } = model.forward(ids, {
+      training: true,
+      losses: { add: (_name, value) => void added.push(value.dataSync()[0]!) },
+    });
+    expect(added).toHaveLength(4);
+    const sum = (training: boolean): number => tf.tidy(() => model.loss(ids, ids, { training }).sum.dataSync()[0]!);
+    expect(sum(true) - sum(false)).toBeCloseTo(8 * added.reduce((total, value) => total + value, 0), 4);
+    disposeState(state);
+    logits.dispose();
+    model.dispose();
+  });
+
+  it('teaches its router by them', () => {
+    const model = new HybridModel(config);
+    const ids = tf.tensor2d([1, 5, 9, 2, 7, 7, 3, 3], [2, 4], 'int32');
+    const named = [...model.namedParameters()].filter(([name]) => name.endsWith('router.weight'));
+    const slopes = (training: boolean): number[] =>
+      valueAndGradients(
+        () => model.loss(ids, ids, { training }).sum,
+        named.map(([, { variable }]) => variable),
+      ).gradients.flatMap((gradient) => [...gradient!.dataSync()]);
+    // one expert of one weight, renormalised: the task alone has no slope
+    expect(Math.max(...slopes(false).map(Math.abs))).toBeLessThan(1e-6);
+    expect(Math.max(...slopes(true).map(Math.abs))).toBeGreaterThan(1e-3);
+    model.dispose();
+  });
 });
 
 describe('every mixer by its name in a config', () => {

@@ -1,4 +1,4 @@
-import { MultiHeadAttention, SlidingWindowAttention } from '@seqloom/attention';
+import { MultiHeadAttention, MultiHeadLatentAttention, SlidingWindowAttention } from '@seqloom/attention';
 import { GatedConvolution, Mlp } from '@seqloom/core';
 import {
   Aaren,
@@ -39,11 +39,13 @@ import {
 import { GatedImpulseRecurrence, GriffinRecurrence, Mamba, Mamba2, S4d, S5, ShortCausalConv1d } from '@seqloom/ssm';
 import { component } from './component-types.ts';
 import type { Components } from './component-types.ts';
+import { MixtureOfExperts } from './moe-channel-mixers/index.ts';
 
 /** Every component that the families of this release have; pass your own record to bundle only what you use. */
 export const defaultComponents: Components = {
   mixers: {
     'mha-mqa-gqa': component(MultiHeadAttention),
+    'multi-head-latent-attention': component(MultiHeadLatentAttention),
     'sliding-window-attention': component(SlidingWindowAttention),
     'gated-convolution': component(GatedConvolution),
     'linear-attention': component(LinearAttention),
@@ -83,6 +85,7 @@ export const defaultComponents: Components = {
   },
   channels: {
     mlp: component(Mlp),
+    'moe-channel-mixers': component(MixtureOfExperts),
     // with a gradient for any optimiser; `sparse: true` leaves the table to `SparseAdamW`
     'memory-layers-at-scale': (config) => new MemoryLayer({ sparse: false, ...(config as unknown as MemoryLayerConfig) }),
   },

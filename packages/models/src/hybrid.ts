@@ -1,5 +1,5 @@
 import * as tf from '@tensorflow/tfjs-core';
-import { deriveSeed, Embedding, fail, Linear, Module, softmaxCrossEntropy, tidy } from '@seqloom/core';
+import { deriveSeed, Embedding, fail, Linear, Module, softmaxCrossEntropy, tidy, tidyLosses } from '@seqloom/core';
 import type { LossSink, MixerResult, SequenceMixer, State } from '@seqloom/core';
 import { buildStack, Scaffold } from './build.ts';
 import type { Components } from './component-types.ts';
@@ -106,8 +106,8 @@ export class Hybrid extends Module {
    * @returns logits [B, T, V] and the state after the piece
    */
   forward(ids: tf.Tensor, options: LanguageModelOptions = {}): { logits: tf.Tensor3D; state: State } {
-    return tidy(() => {
-      const { output, state } = this.hidden(ids, options);
+    return tidyLosses(options.losses, (losses) => {
+      const { output, state } = this.hidden(ids, losses ? { ...options, losses } : options);
       return { logits: this.project(output) as tf.Tensor3D, state };
     });
   }
@@ -118,8 +118,8 @@ export class Hybrid extends Module {
    * @returns logits [B, V] and the state after the piece
    */
   next(ids: tf.Tensor, options: LanguageModelOptions = {}): { logits: tf.Tensor2D; state: State } {
-    return tidy(() => {
-      const { output, state } = this.hidden(ids, options);
+    return tidyLosses(options.losses, (losses) => {
+      const { output, state } = this.hidden(ids, losses ? { ...options, losses } : options);
       const [batch, length, dim] = output.shape;
       let last: tf.Tensor;
       if (options.mask) {

@@ -4,11 +4,28 @@ import { parseConfig, positiveInteger, positiveNumber } from '../config.ts';
 import { Linear } from '../module/linear.ts';
 import { Module } from '../module/module.ts';
 import { deriveSeed } from '../module/random.ts';
+import { tidy } from '../tidy.ts';
 
 /** Takes losses beside the task's, by name, such as a router's balance; those of one name add up. */
 export interface LossSink {
   /** @param value already multiplied by its coefficient */
   add(name: string, value: tf.Scalar): void;
+}
+
+/**
+ * Runs work in a scope of its own and hands its losses on when the scope is over, so that they live as long as the result.
+ *
+ * @param losses where they go; absent: none are computed
+ * @param work makes tensors, with the sink to pass on; must not be async
+ */
+export function tidyLosses<T>(losses: LossSink | undefined, work: (losses: LossSink | undefined) => T): T {
+  if (!losses) return tidy(() => work(undefined));
+  const { result, added } = tidy(() => {
+    const collected: [string, tf.Scalar][] = [];
+    return { result: work({ add: (name, value) => void collected.push([name, value]) }), added: collected };
+  });
+  for (const [name, value] of added) losses.add(name, value);
+  return result;
 }
 
 /** What a channel mixer may be told beside its input. */

@@ -2,9 +2,9 @@ import * as tf from '@tensorflow/tfjs-core';
 import type { Pattern } from '../card.ts';
 import { fail } from '../error.ts';
 import { Module } from '../module/module.ts';
-import { tidy } from '../tidy.ts';
 import { bytesOfShapes, checkState, zeroState } from '../state/state.ts';
 import type { State, StateShapes } from '../state/state.ts';
+import { tidyLosses } from './channel-mixer.ts';
 import type { LossSink } from './channel-mixer.ts';
 import { alignLeft } from './padding.ts';
 import { lastStates, placeSegments, planSegments, stateRows, takeSegments } from './segments.ts';
@@ -120,7 +120,7 @@ export abstract class SequenceMixer extends Module {
     this.check(x, options);
     const [batch] = x.shape as [number, number, number];
     if (options.segmentIds) return this.forwardSegments(x as tf.Tensor3D, options.segmentIds, options);
-    return tidy(() => {
+    return tidyLosses(options.losses, (losses) => {
       const state = options.state ?? this.initialState(batch);
       const context = options.context as tf.Tensor3D | undefined;
       const side = context && options.contextMask ? alignLeft(context, options.contextMask as tf.Tensor2D) : null;
@@ -128,7 +128,7 @@ export abstract class SequenceMixer extends Module {
         context: side?.x ?? context ?? null,
         contextValid: side?.valid ?? null,
         training: options.training ?? false,
-        losses: options.losses,
+        losses,
       };
       if (!options.mask) return ownResult(this.mix({ x: x as tf.Tensor3D, state, valid: null, lengths: null, ...rest }), options.state);
       const aligned = alignLeft(x as tf.Tensor3D, options.mask as tf.Tensor2D);
@@ -141,9 +141,9 @@ export abstract class SequenceMixer extends Module {
   private forwardSegments(x: tf.Tensor3D, segmentIds: readonly ArrayLike<number>[], options: MixerOptions): MixerResult {
     const [batch, length] = x.shape;
     const plan = planSegments(this.mechanism, segmentIds, batch, length, options.state !== undefined);
-    return tidy(() => {
+    return tidyLosses(options.losses, (losses) => {
       const before = options.state ?? this.initialState(batch);
-      const rest = { context: null, contextValid: null, training: options.training ?? false, losses: options.losses };
+      const rest = { context: null, contextValid: null, training: options.training ?? false, losses };
       const results = plan.groups.map((group) => {
         const rows = group.segments.map((segment) => segment.row);
         const state = group.continues ? stateRows(before, rows) : this.initialState(rows.length);
