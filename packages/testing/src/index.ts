@@ -11,6 +11,7 @@ export * from './laws/batch.ts';
 export * from './laws/causality.ts';
 export * from './laws/cost.ts';
 export * from './laws/counts.ts';
+export * from './laws/delta-rule.ts';
 export * from './laws/form-parity.ts';
 export * from './laws/gradient-check.ts';
 export * from './laws/gradient.ts';
