@@ -3,15 +3,39 @@ import type { HybridConfig } from '../config.ts';
 import type { Architecture } from './architecture.ts';
 import { mambaLm } from './mamba-lm.ts';
 import { transformerPp } from './transformer-pp.ts';
+import { based } from './based.ts';
+import { rat } from './rat.ts';
+import { jamba } from './jamba.ts';
+import { qwen3Next } from './qwen3-next.ts';
+import { minimaxText01M1 } from './minimax-text-01-m1.ts';
+import { falconH1 } from './falcon-h1.ts';
+import { hymba } from './hymba.ts';
+import { kimiLinear } from './kimi-linear.ts';
 
 export type { Architecture } from './architecture.ts';
 export type { MambaLmShape } from './mamba-lm.ts';
 export type { TransformerPpShape } from './transformer-pp.ts';
+export type { BasedShape } from './based.ts';
+export type { RatShape } from './rat.ts';
+export type { JambaShape } from './jamba.ts';
+export type { Qwen3NextShape } from './qwen3-next.ts';
+export type { MinimaxShape } from './minimax-text-01-m1.ts';
+export type { FalconH1Multipliers, FalconH1Shape } from './falcon-h1.ts';
+export type { HymbaShape } from './hymba.ts';
+export type { KimiLinearShape } from './kimi-linear.ts';
 
 /** Published architectures by id, for configs of any shape. */
 export const architectures = {
   'transformer-pp': transformerPp,
   'mamba-lm': mambaLm,
+  based,
+  rat,
+  jamba,
+  'qwen3-next': qwen3Next,
+  'minimax-text-01-m1': minimaxText01M1,
+  hymba,
+  'kimi-linear': kimiLinear,
+  'falcon-h1': falconH1,
 };
 
 /** Names of all published sizes, such as `based/360m`. */

@@ -14,6 +14,83 @@ type Known = typeof architectures;
 const tiny: { readonly [Id in keyof Known]: Parameters<Known[Id]['config']>[0] } = {
   'transformer-pp': { vocabSize: 11, dim: 8, depth: 2, heads: 2, kvHeads: 1, hidden: 12, window: 4, bias: true, qkNorm: true },
   'mamba-lm': { layer: 'mamba2', vocabSize: 11, dim: 8, depth: 2, stateDim: 4, headDim: 4 },
+  based: { vocabSize: 11, dim: 8, heads: 2, depth: 3, mixers: 'conv, linear, window', featureDim: 2, window: 3 },
+  rat: { vocabSize: 11, dim: 8, heads: 4, depth: 2, chunkSize: 3, window: 3 },
+  jamba: { vocabSize: 11, dim: 8, depth: 4, heads: 2, kvHeads: 1, hidden: 12, experts: 3, topK: 2, attentionEvery: 4, attentionOffset: 2 },
+  'qwen3-next': {
+    vocabSize: 11,
+    dim: 8,
+    depth: 4,
+    heads: 2,
+    kvHeads: 1,
+    headDim: 8,
+    linearHeads: 2,
+    linearHeadDim: 4,
+    linearValueHeads: 4,
+    linearValueDim: 3,
+    experts: 4,
+    topK: 2,
+    expertHidden: 5,
+    sharedHidden: 6,
+  },
+  'minimax-text-01-m1': {
+    vocabSize: 11,
+    dim: 8,
+    depth: 4,
+    fullEvery: 4,
+    heads: 2,
+    kvHeads: 1,
+    headDim: 6,
+    rotaryDim: 2,
+    experts: 4,
+    topK: 2,
+    expertHidden: 5,
+  },
+  hymba: {
+    vocabSize: 11,
+    dim: 8,
+    depth: 4,
+    heads: 4,
+    kvHeads: 2,
+    innerDim: 12,
+    hidden: 12,
+    metaTokens: 2,
+    window: 3,
+    globalLayers: [0],
+    keyValueGroups: [[1, 2, 3]],
+    stateDim: 3,
+    rotary: { base: 100, scaling: { originalLength: 4, length: 8 } },
+  },
+  'kimi-linear': {
+    vocabSize: 11,
+    dim: 8,
+    depth: 4,
+    fullLayers: [3],
+    heads: 2,
+    deltaHeadDim: 4,
+    latentDim: 5,
+    contentDim: 4,
+    sharedKeyDim: 2,
+    valueHeadDim: 3,
+    hidden: 12,
+    experts: 4,
+    topK: 2,
+    expertHidden: 5,
+  },
+  'falcon-h1': {
+    vocabSize: 11,
+    dim: 8,
+    depth: 2,
+    heads: 2,
+    kvHeads: 1,
+    headDim: 4,
+    innerDim: 12,
+    mambaHeadDim: 4,
+    stateDim: 3,
+    hidden: 12,
+    mambaNorm: 'after-gate',
+    multipliers: { embedding: 2, logits: 0.5, key: 0.7, mambaInput: 1.3, mambaParts: [0.9, 0.8, 1.1, 1.2, 0.7], mlpGate: 0.8, mlpOutput: 0.9 },
+  },
 };
 
 /** Mixers and channel mixers of a size, layer by layer. */
@@ -79,6 +156,29 @@ describe('a name that does not exist', () => {
 });
 
 describe('layers', () => {
+  it('based has linear attention and windows where its releases have them', () => {
+    expect(at(layersOf('based/360m').mixers, 'linear')).toEqual([1, 6, 11, 16, 21]);
+    expect(at(layersOf('based/360m').mixers, 'window')).toEqual([2, 7, 12, 17, 22]);
+    expect(at(layersOf('based/1.3b').mixers, 'linear')).toEqual([1, 6, 11, 16, 21, 27, 33]);
+    expect(at(layersOf('based/1.3b').mixers, 'window')).toEqual([2, 7, 12, 17, 22, 28, 34]);
+    expect(at(layersOf('based/1.3b').mixers, 'conv')).toHaveLength(22);
+  });
+
+  it('rat-swa alternates', () => {
+    expect(at(layersOf('rat/swa-1.3b').mixers, 'local')).toEqual(Array.from({ length: 12 }, (_, index) => 2 * index + 1));
+  });
+
+  it('jamba attends in layers 4, 12, 20 and 28, and has experts in each second layer', () => {
+    const { mixers, channels } = layersOf('jamba/v0.1');
+    expect(at(mixers, 'attention')).toEqual([4, 12, 20, 28]);
+    expect(at(channels, 'experts')).toEqual(Array.from({ length: 16 }, (_, index) => 2 * index + 1));
+  });
+
+  it('qwen3-next attends in each fourth layer, minimax in each eighth', () => {
+    expect(at(layersOf('qwen3-next/80b-a3b').mixers, 'attention')).toEqual(Array.from({ length: 12 }, (_, index) => 4 * index + 3));
+    expect(at(layersOf('minimax-text-01-m1/456b-a46b').mixers, 'attention')).toEqual([7, 15, 23, 31, 39, 47, 55, 63, 71, 79]);
+  });
+
   it('mamba has no channel mixers', () => {
     const { mixers, channels } = layersOf('mamba-lm/mamba-130m');
     expect(at(mixers, 'mamba')).toHaveLength(24);
