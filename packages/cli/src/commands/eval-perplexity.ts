@@ -120,6 +120,7 @@ function panel({ positions }: Perplexity): CurvePanel {
     title: 'Loss by context',
     xLabel: 'tokens before the one that is foretold',
     yLabel: 'nats per token',
+    yRange: [0, Math.max(1, Math.ceil(Math.max(...positions.map(({ loss }) => loss))))],
     lines: [
       {
         label: 'mean of the tokens with so much context',

@@ -156,6 +156,17 @@ function panel({ task, axis, points }: RecallTaskReport): CurvePanel {
     label,
     points: some.map((point) => ({ x: point[over], y: point.accuracy })).toSorted((a, b) => a.x - b.x),
   });
+  const measured =
+    over === 'length'
+      ? values.map((value) =>
+          line(
+            `${axis} ${digits(value)}`,
+            points.filter((point) => point.value === value),
+          ),
+        )
+      : lengths.map((length) => line(`${length} tokens`, points));
+  const places = [...new Set(points.map((point) => point[over]))].toSorted((a, b) => a - b);
+  const guess = places.map((x) => ({ x, y: Math.max(...points.filter((point) => point[over] === x).map(({ chance }) => chance)) }));
   return {
     title: task,
     xLabel: over === 'length' ? 'tokens' : axis,
@@ -163,15 +174,7 @@ function panel({ task, axis, points }: RecallTaskReport): CurvePanel {
     yRange: [0, 1],
     // a depth may be 0
     ...(over === 'value' && axis === 'depth' ? { xRange: [0, 1] as const } : {}),
-    lines:
-      over === 'length'
-        ? values.map((value) =>
-            line(
-              `${axis} ${digits(value)}`,
-              points.filter((point) => point.value === value),
-            ),
-          )
-        : lengths.map((length) => line(`${length} tokens`, points)),
+    lines: [...measured, { label: 'a guess', points: guess }],
   };
 }
 
