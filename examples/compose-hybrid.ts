@@ -37,8 +37,13 @@ console.log(`${model.countParameters().toLocaleString('en')} parameters; state a
 const codec = new ByteTokeniser();
 const data = new WindowData(await memoryStore(await readFile(text, 'utf8'), { tokeniser: codec }), { length: 128, seed: 1 });
 const run = train(model, { data, rows: 4, steps: Number(steps), schedule: { shape: 'cosine', peak: 4e-3, warmup: 10 }, evaluateEvery: 0 });
+let bits = 0;
 for await (const event of run) {
-  if (event.type === 'step' && event.step % 20 === 0) console.log(`step ${event.step}: ${event.bitsPerByte.toFixed(2)} bits per byte`);
+  if (event.type === 'step') bits += event.bitsPerByte / 20;
+  if (event.type === 'step' && event.step % 20 === 0) {
+    console.log(`step ${event.step}: ${bits.toFixed(2)} bits per byte over the last 20`);
+    bits = 0;
+  }
   if (event.type === 'evaluation') console.log(`held out: ${event.bitsPerByte.toFixed(2)} bits per byte`);
 }
 
