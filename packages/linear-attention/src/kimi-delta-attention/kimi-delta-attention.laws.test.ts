@@ -83,8 +83,16 @@ opLaws(deltaRuleSubject(rule, { name: 'kimi-delta-attention, beta up to 2, group
 const LAYERS: { name: string; config: Omit<KimiDeltaAttentionConfig, 'dim' | 'heads'>; dims: Record<string, number> }[] = [
   { name: 'as published', config: {}, dims: { heads: 2, headDim: 4 } },
   {
-    name: 'bounded gate, grouped values, negative eigenvalues, no convolution, token by token',
-    config: { lowestLogDecay: -5, valueHeads: 4, valueDim: 3, negativeEigenvalues: true, form: 'recurrent', kernelSize: 0 },
+    name: 'bounded gate, grouped values, negative eigenvalues, no convolution, no bias of the gate, token by token',
+    config: {
+      gateBias: false,
+      lowestLogDecay: -5,
+      valueHeads: 4,
+      valueDim: 3,
+      negativeEigenvalues: true,
+      form: 'recurrent',
+      kernelSize: 0,
+    },
     dims: { heads: 2, headDim: 4, valueHeads: 4, valueDim: 3, kernelSize: 0 },
   },
 ];

@@ -17,6 +17,8 @@ const Schema = v.strictObject({
   valueHeads: v.optional(positiveInteger),
   /** channels of a value head, and the inner width of both low-rank gates; default: headDim */
   valueDim: v.optional(positiveInteger),
+  /** a learned vector on the output gate; the released Kimi Linear has none */
+  gateBias: v.optional(v.boolean(), true),
   /** below 0: log decays lie between it and 0 (-5 in the reference); left out: they have no bound */
   lowestLogDecay: v.optional(v.pipe(v.number(), v.finite('finite'), v.ltValue(0, 'below 0'))),
 });
@@ -62,7 +64,7 @@ export class KimiDeltaAttention extends DeltaLayer {
     this.logRate = new Parameter([valueHeads], bounded ? zeros : logRates(1, 16), deriveSeed(seed, 'logRate'));
     this.stepBias = new Parameter([valueHeads * headDim], stepBiases, deriveSeed(seed, 'stepBias'));
     this.gateDown = new Linear({ in: dim, out: valueDim, seed: deriveSeed(seed, 'gateDown') });
-    this.gateUp = new Linear({ in: valueDim, out: valueHeads * valueDim, bias: true, seed: deriveSeed(seed, 'gateUp') });
+    this.gateUp = new Linear({ in: valueDim, out: valueHeads * valueDim, bias: parsed.gateBias, seed: deriveSeed(seed, 'gateUp') });
     this.norm = new GatedRmsNorm({ dim: valueDim, epsilon, activation: 'sigmoid' });
   }
 
