@@ -33,9 +33,10 @@ export const expertMatMulKernel: Kernel<ExpertMatMulInputs, ExpertMatMulAttribut
       const chosen = gatherMatrices(experts, weight);
       return { output: tf.reshape(tf.matMul(tf.reshape(keepChosen(input, experts), [rows, 1, inner]), chosen), [rows, outer]) };
     }
+    const ids = spread(experts, outer);
     let output: tf.Tensor = tf.zeros([rows, outer]);
     for (let expert = 0; expert < count; expert++) {
-      output = replace(output, () => tf.add(output, tf.matMul(rowsOf(input, experts, expert), matrixOf(weight, expert))));
+      output = replace(output, () => tf.where(isExpert(ids, expert), tf.matMul(input as tf.Tensor2D, matrixOf(weight, expert)), output));
     }
     return { output };
   },
@@ -54,15 +55,18 @@ export const expertMatMulKernel: Kernel<ExpertMatMulInputs, ExpertMatMulAttribut
         const chosen = gatherMatrices(experts, weight);
         return { input: tf.reshape(tf.matMul(given, chosen, false, true), [rows, inner]), weight: tf.reshape(sums, weight.shape) };
       }
+      const [ids, innerIds] = [spread(experts, outer), spread(experts, inner)];
+      const turnedInput = tf.transpose(input) as tf.Tensor2D;
       let toInput: tf.Tensor = tf.zeros([rows, inner]);
       const toWeight: tf.Tensor[] = [];
       for (let expert = 0; expert < count; expert++) {
-        const given = rowsOf(upstream, experts, expert);
-        // tfjs-wasm is ten times slower at a product of two matrices with a flag
-        const turned = tf.transpose(matrixOf(weight, expert)) as tf.Tensor2D;
-        toInput = replace(toInput, () => tf.add(toInput, tf.matMul(given, turned)));
-        toWeight.push(tf.tidy(() => tf.matMul(tf.transpose(rowsOf(input, experts, expert)) as tf.Tensor2D, given)));
-        tf.dispose([given, turned]);
+        toInput = replace(toInput, () => {
+          // tfjs-wasm is ten times slower at a product of two matrices with a flag
+          const turned = tf.transpose(matrixOf(weight, expert)) as tf.Tensor2D;
+          return tf.where(isExpert(innerIds, expert), tf.matMul(upstream as tf.Tensor2D, turned), toInput);
+        });
+        const own = tf.tidy(() => tf.matMul(turnedInput, tf.where(isExpert(ids, expert), upstream, tf.zerosLike(upstream)) as tf.Tensor2D));
+        toWeight.push(own);
       }
       return { input: toInput, weight: tf.stack(toWeight) };
     },
@@ -106,24 +110,20 @@ function replace(before: tf.Tensor, next: () => tf.Tensor): tf.Tensor {
   return after;
 }
 
-/** The rows of one expert in their places, zeros elsewhere: [N, D]. */
-function rowsOf(rows: tf.Tensor, experts: tf.Tensor, expert: number): tf.Tensor2D {
-  return tf.tidy(() => {
-    const own = tf.reshape(tf.equal(experts, tf.scalar(expert, 'int32')), [experts.size, 1]);
-    // not a product with the mask: foreign rows may be infinite
-    return tf.where(spread(own, rows), rows, tf.zerosLike(rows)) as tf.Tensor2D;
-  });
-}
-
 /** The rows that have an expert, zeros for the others. */
 function keepChosen(rows: tf.Tensor, experts: tf.Tensor): tf.Tensor2D {
-  const chosen = tf.reshape(tf.greaterEqual(experts, tf.scalar(0, 'int32')), [experts.size, 1]);
-  return tf.where(spread(chosen, rows), rows, tf.zerosLike(rows)) as tf.Tensor2D;
+  const chosen = tf.greaterEqual(spread(experts, rows.shape[1]!), tf.scalar(0, 'int32'));
+  // not a product with the mask: rows without an expert may be infinite
+  return tf.where(chosen, rows, tf.zerosLike(rows)) as tf.Tensor2D;
 }
 
-// a condition [N, 1] as [N, D]; tfjs-wasm does not broadcast conditions
-function spread(condition: tf.Tensor, like: tf.Tensor): tf.Tensor {
-  return tf.greater(tf.add(tf.cast(condition, 'float32'), tf.zeros(like.shape)), 0.5);
+// experts [N] as [N, width]; tfjs-wasm broadcasts no conditions
+function spread(experts: tf.Tensor, width: number): tf.Tensor {
+  return tf.add(tf.reshape(experts, [experts.size, 1]), tf.zeros([experts.size, width], 'int32'));
+}
+
+function isExpert(ids: tf.Tensor, expert: number): tf.Tensor {
+  return tf.equal(ids, tf.scalar(expert, 'int32'));
 }
 
 function matrixOf(weight: tf.Tensor, expert: number): tf.Tensor2D {
