@@ -27,7 +27,7 @@ export const card: MechanismCard = {
     'Padding lets nothing decay; MiniMax zeroes its values but counts it in the distances.',
     'Query, key and value are three matrices; MiniMax packs them into one, head by head.',
     'For a single layer, where the schedule of TransNormerLLM divides by zero, its layer factor is that of the first of several layers.',
-    'The rotation LRPE of TransNormerLLM, which stands in its first layer alone, is left out of the layer.',
+    'LRPE, which stands in the first layer of TransNormerLLM, is a setting of any layer, and counts from the first token that is no padding.',
   ],
   degenerate: [
     'Without decay it is plain causal linear attention.',

@@ -8,6 +8,7 @@ import {
   layerEntries,
   Linear,
   naturalNumber,
+  Parameter,
   parseConfig,
   positiveInteger,
   positiveNumber,
@@ -18,6 +19,7 @@ import type { MixerResult, MixInput, StateShapes } from '@seqloom/core';
 import * as v from 'valibot';
 import { lightningDecayRates } from './decay-rates.ts';
 import { lightningAttention } from './lightning-attention.ts';
+import { firstAngles, relativePositions } from './relative-positions.ts';
 
 const Schema = v.strictObject({
   ...layerEntries,
@@ -32,6 +34,8 @@ const Schema = v.strictObject({
   layer: v.optional(naturalNumber, 0),
   /** layers of the model */
   layers: v.optional(positiveInteger, 1),
+  /** LRPE: queries and keys twice as wide, turned by their position with learned angles; in TransNormerLLM's first layer */
+  relativePositions: v.optional(v.boolean(), false),
   epsilon: v.optional(positiveNumber, 1e-6),
   pattern: v.optional(v.picklist(['causal-self', 'noncausal-self']), 'causal-self'),
   /** form of the causal pattern */
@@ -45,13 +49,13 @@ export type LightningAttentionConfig = v.InferInput<typeof Schema>;
 const MECHANISM = 'lightning-attention';
 
 /**
- * Lightning attention as a layer, without biases and without rotary positions.
+ * Lightning attention as a layer, without biases; positions are left to the decay unless `relativePositions` adds LRPE.
  *
  * minimax: `q, k, v = silu(W x)`, `y = W_o (rms(o) * sigmoid(W_g x))`, the norm over all heads together, with weights.
  * transnormer: `q, k = silu(W x)`, `v = W_v x`, `y = W_o (rms(o) * W_u x)`, the norm over all heads together, without weights.
  *
- * Parameters with the defaults: 5 dim^2, and dim for the norm of minimax. The state of the causal pattern is `memory`
- * [B, heads, headDim, headDim], whatever the length.
+ * Parameters with the defaults: 5 dim^2, and dim for the norm of minimax; LRPE adds dim. The state of the causal pattern is `memory`
+ * [B, heads, headDim, headDim], with LRPE [B, heads, 2 headDim, headDim], whatever the length.
  *
  * @see MiniMax 2025, arXiv 2501.08313; Qin et al. 2023, arXiv 2307.14995
  */
@@ -66,6 +70,8 @@ export class LightningAttention extends SequenceMixer {
   readonly gate: Linear;
   readonly norm: GatedRmsNorm | RmsNorm;
   readonly output: Linear;
+  /** LRPE's angles per position [heads, headDim]; null without */
+  readonly angles: Parameter | null;
   /** decay rate of each head; none for the noncausal pattern */
   readonly decayRates: readonly number[] | null;
   readonly #headDim: number;
@@ -93,15 +99,20 @@ export class LightningAttention extends SequenceMixer {
         ? new GatedRmsNorm({ dim: width, epsilon, activation: 'sigmoid' })
         : new RmsNorm({ dim: width, epsilon, affine: false });
     this.output = new Linear({ in: width, out: dim, seed: deriveSeed(seed, 'output'), deviation });
+    this.angles = this.config.relativePositions ? new Parameter([heads, this.#headDim], firstAngles, 0, { decay: false }) : null;
   }
 
   stateShapes(batch: number): StateShapes {
     if (this.pattern !== 'causal-self') return {};
-    return { memory: [batch, this.config.heads, this.#headDim, this.#headDim] };
+    return { memory: [batch, this.config.heads, this.#keyDim, this.#headDim] };
   }
 
   override mixingFlops(): number {
-    return 4 * this.config.heads * this.#headDim ** 2;
+    return 4 * this.config.heads * this.#keyDim * this.#headDim;
+  }
+
+  get #keyDim(): number {
+    return this.#headDim * (this.angles ? 2 : 1);
   }
 
   mix({ x, state, valid, lengths }: MixInput): MixerResult {
@@ -111,10 +122,13 @@ export class LightningAttention extends SequenceMixer {
     const silu = (rows: tf.Tensor): tf.Tensor => tf.mul(rows, tf.sigmoid(rows));
     const split = (rows: tf.Tensor): tf.Tensor => tf.reshape(rows, [batch, length, heads, this.#headDim]);
     const value = this.value.forward(x);
+    const pair = [split(silu(this.query.forward(x))), split(silu(this.key.forward(x)))];
+    const start = this.decayRates ? state.position : tf.zerosLike(state.position);
+    const [query, key] = this.angles ? relativePositions(pair, this.angles.value, start) : pair;
     const result = lightningAttention(
       {
-        query: split(silu(this.query.forward(x))),
-        key: split(silu(this.key.forward(x))),
+        query: query!,
+        key: key!,
         value: split(variant === 'minimax' ? silu(value) : value),
       },
       {

@@ -154,7 +154,7 @@ opLaws(subjectOf('lightning-attention, noncausal, padding', { decayRates: [], no
 const LAYERS: { name: string; config: Omit<LightningAttentionConfig, 'dim' | 'heads'>; dims?: Record<string, number> }[] = [
   { name: 'as MiniMax', config: { layer: 1, layers: 3 }, dims: { heads: 2, headDim: 4 } },
   { name: 'as TransNormerLLM', config: { variant: 'transnormer', headDim: 3, form: 'recurrent' }, dims: { heads: 2, headDim: 3 } },
-  { name: 'linear schedule, parallel', config: { schedule: 'linear', form: 'parallel' }, dims: { heads: 2, headDim: 4 } },
+  { name: 'linear schedule, parallel, relative positions', config: { schedule: 'linear', form: 'parallel', relativePositions: true } },
   { name: 'noncausal', config: { pattern: 'noncausal-self' } },
 ];
 for (const { name, config, dims } of LAYERS) {

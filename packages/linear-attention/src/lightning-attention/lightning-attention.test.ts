@@ -97,6 +97,43 @@ describe.each(['cpu', 'wasm'] as const)('the layer on %s', (backend) => {
     layer.dispose();
   });
 
+  it('relative positions give scores of q k cos((n - m) theta), far from the first token too', async () => {
+    const layer = new LightningAttention({ dim, heads, variant: 'transnormer', relativePositions: true, layer: 1, layers: 4, seed: 5 });
+    const x = uniform64([batch, length, dim], 7, -2, 2);
+    const [q, k, v, gate] = await Promise.all([layer.query, layer.key, layer.value, layer.gate].map((linear) => product(x.data, linear)));
+    const [query, key] = [silu(q!), silu(k!)];
+    const rates = lightningDecayRates({ heads, layer: 1, layers: 4, schedule: 'transnormer' });
+    const o = new Float64Array(batch * length * dim);
+    for (let b = 0; b < batch; b++)
+      for (let n = 0; n < length; n++)
+        for (let h = 0; h < heads; h++)
+          for (let m = 0; m <= n; m++) {
+            let score = 0;
+            for (let j = 0; j < width; j++) {
+              const c = h * width + j;
+              const theta = 10000 ** ((-2 * c) / dim);
+              score += query[(b * length + n) * dim + c]! * key[(b * length + m) * dim + c]! * Math.cos((n - m) * theta);
+            }
+            score *= Math.exp(-rates[h]! * (n - m));
+            for (let j = 0; j < width; j++)
+              o[(b * length + n) * dim + h * width + j]! += score * v![(b * length + m) * dim + h * width + j]!;
+          }
+    const gated = o.map((value, i) => {
+      const square = o.subarray(i - (i % dim), i - (i % dim) + dim).reduce((sum, channel) => sum + channel * channel, 0) / dim;
+      return (value / Math.sqrt(square + 1e-6)) * gate![i]!;
+    });
+    const wanted = await product(gated, layer.output);
+    for (const position of [0, 100_003]) {
+      const given = tidy(() => {
+        const state = { ...layer.initialState(batch), position: tf.fill([batch], position) };
+        return layer.forward(tf.tensor3d(Float32Array.from(x.data), [batch, length, dim]), { state }).output;
+      });
+      expect(relativeError64(await given.data(), wanted)).toBeLessThan(position === 0 ? 2e-6 : 1e-5);
+      given.dispose();
+    }
+    layer.dispose();
+  });
+
   it('parameters and state are as many as the budget says', () => {
     const count = (variant: 'minimax' | 'transnormer'): number => {
       const layer = new LightningAttention({ dim: 64, heads: 4, variant });
@@ -107,5 +144,9 @@ describe.each(['cpu', 'wasm'] as const)('the layer on %s', (backend) => {
     };
     expect(count('minimax')).toBe(5 * 64 ** 2 + 64);
     expect(count('transnormer')).toBe(5 * 64 ** 2);
+    const first = new LightningAttention({ dim: 64, heads: 4, variant: 'transnormer', relativePositions: true });
+    expect(first.countParameters()).toBe(5 * 64 ** 2 + 64);
+    expect(first.stateBytes(1, 1000)).toBe(4 * (2 * 4 * 16 * 16 + 1));
+    first.dispose();
   });
 });
