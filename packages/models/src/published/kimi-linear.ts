@@ -76,7 +76,8 @@ export const kimiLinear: Architecture<KimiLinearShape> = {
           rotaryDim: shape.sharedKeyDim,
           valueHeadDim: shape.valueHeadDim,
           rotary: null,
-          normEpsilon: epsilon,
+          // that of the original's norms of latents, whatever that of the others
+          normEpsilon: 1e-6,
         },
         mlp: { type: 'mlp', hidden: shape.hidden },
         experts: {
