@@ -13,13 +13,15 @@ const command = (...args: string[]): Promise<{ stdout: string }> =>
 describe.each([
   { name: 'selective-copying', models: ['mamba', 's5'], tasks: 1, label: 'Mamba' },
   { name: 'carry-a-fact', models: ['recurrent-memory', 'window'], tasks: 4, label: 'windowed transformer' },
+  { name: 'frontier', models: ['window-8', 'taylor-8'], tasks: 3, label: 'sliding window, window 8' },
 ])('npm run experiment -- $name', ({ name, models, tasks, label }) => {
   it('gives the same figures for the same seeds, models of about one size, a table and a picture', async () => {
     const folder = await mkdtemp(join(tmpdir(), `seqloom-${name}-`));
     try {
       const results: ComparisonResult[] = [];
       for (let time = 0; time < 2; time++) {
-        await command(name, '--quick', '--models', models.join(), '--out', folder);
+        // the figures do not depend on the number of processes
+        await command(name, '--quick', '--models', models.join(), '--jobs', String(1 + time), '--out', folder);
         results.push(JSON.parse(await readFile(join(folder, `${name}.json`), 'utf8')) as ComparisonResult);
       }
       const figures = results.map((result) => result.results.map(({ runs }) => runs.map(({ loss, curve }) => [loss, curve])));

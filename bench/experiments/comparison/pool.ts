@@ -67,8 +67,8 @@ function ask(worker: ChildProcess, job: Job): Promise<Run> {
   });
 }
 
-/** Trains what the parent process asks for until it goes away; returns the exit code. */
-export async function serveJobs(train: (job: Job) => Promise<Run>): Promise<number> {
+/** Trains what the parent process asks for, until it goes away. */
+export async function serveJobs(train: (job: Job) => Promise<Run>): Promise<never> {
   await setupBackend('wasm');
   process.on('message', (job: Job) => {
     const answer = (answer: Answer): void => void process.send!(answer);
@@ -78,5 +78,6 @@ export async function serveJobs(train: (job: Job) => Promise<Run>): Promise<numb
     );
   });
   await new Promise((resolve) => process.once('disconnect', resolve));
-  return 0;
+  // in the middle of a model, too
+  process.exit(0);
 }
