@@ -21,6 +21,12 @@ const rows: readonly { readonly name: string; readonly logits: number; readonly 
   { name: 'llama', logits: 1e-5, gradients: 1e-4 },
   { name: 'mamba', logits: 1e-5, gradients: 1e-4 },
   { name: 'mamba2', logits: 1e-5, gradients: 1e-4 },
+  { name: 'jamba', logits: 1e-5 },
+  { name: 'minimax', logits: 1e-5, gradients: 1e-4 },
+  { name: 'qwen3_next', logits: 1e-5, gradients: 1e-4 },
+  { name: 'hymba', logits: 1e-5 },
+  { name: 'kimi_linear', logits: 1e-5 },
+  { name: 'falcon_h1', logits: 1e-5 },
 ];
 
 const golden = (name: string): string => fileURLToPath(new URL(`../../golden/models/${name}`, import.meta.url));

@@ -1,3 +1,4 @@
+import { fail } from '@seqloom/core';
 import type { Mapping, ParameterShapes, Rule } from './adapter.ts';
 import { identity } from './transform.ts';
 import type { Transform } from './transform.ts';
@@ -22,6 +23,7 @@ export interface Plan {
  * Lays a mapping's rules out for a model's parameters.
  *
  * @param depth number of layers, what `{i}` runs over
+ * @throws SeqLoomError when two rules give the same parameter
  */
 export function planMapping({ rules }: Mapping, parameters: ParameterShapes, depth: number): Plan {
   const groups: Group[] = [];
@@ -30,6 +32,17 @@ export function planMapping({ rules }: Mapping, parameters: ParameterShapes, dep
     for (const { hub, own } of expand(rule, depth)) {
       const shapes = own.map((name) => parameters.get(name));
       if (shapes.some((shape) => shape === undefined)) continue;
+      const twice = own.find((name) => given.has(name));
+      if (twice !== undefined) {
+        const remedy = 'Give rules of different kinds of layers their own layers.';
+        fail({
+          mechanism: 'checkpoint',
+          argument: `parameter ${twice}`,
+          wanted: 'met by one rule',
+          given: `another, of ${hub.join(', ')}`,
+          remedy,
+        });
+      }
       for (const name of own) given.add(name);
       const transform = rule.transform ?? identity;
       const expected = transform.backward(shapes.map((shape) => ({ shape: shape!, data: null })));

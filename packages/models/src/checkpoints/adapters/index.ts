@@ -1,13 +1,30 @@
 import { fail } from '@seqloom/core';
 import type { CheckpointAdapter } from '../adapter.ts';
 import type { ConfigReader } from '../config-reader.ts';
+import { jamba } from './jamba.ts';
+import { falconH1 } from './falcon-h1.ts';
+import { hymba } from './hymba.ts';
+import { kimiLinear } from './kimi-linear.ts';
 import { llama } from './llama.ts';
 import { mamba } from './mamba.ts';
 import { mamba2 } from './mamba2.ts';
+import { minimax } from './minimax.ts';
+import { qwen3Next } from './qwen3-next.ts';
 import { seqloom } from './seqloom.ts';
 
 /** The families of checkpoints that this release reads and writes. */
-export const defaultAdapters: readonly CheckpointAdapter[] = [llama, mamba, mamba2, seqloom];
+export const defaultAdapters: readonly CheckpointAdapter[] = [
+  llama,
+  mamba,
+  mamba2,
+  jamba,
+  minimax,
+  qwen3Next,
+  hymba,
+  kimiLinear,
+  falconH1,
+  seqloom,
+];
 
 /**
  * The adapter for a `config.json`, by its `model_type`.
