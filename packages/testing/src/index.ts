@@ -6,6 +6,7 @@ export * from './golden.ts';
 export * from './kernel-cases.ts';
 export * from './kernel-golden.ts';
 export * from './kernel-parity.ts';
+export * from './laws/attention-inputs.ts';
 export * from './laws/bad-input.ts';
 export * from './laws/batch.ts';
 export * from './laws/causality.ts';

@@ -1,5 +1,5 @@
-import { goldenSuite, mixerLaws, opLaws, relativeError64, uniform64 } from '@seqloom/testing';
-import type { Array64, Arrays64, OpSubject, OpTensors } from '@seqloom/testing';
+import { attentionInputs, goldenSuite, largeLogits, mixerLaws, opLaws, relativeError64 } from '@seqloom/testing';
+import type { Arrays64, OpSubject, OpTensors } from '@seqloom/testing';
 import { tidy, softmaxAttention } from '@seqloom/core';
 import * as tf from '@tensorflow/tfjs-core';
 import { expect } from 'vitest';
@@ -89,12 +89,7 @@ const degenerate: OpSubject['degenerate'] = [
 ];
 
 function opSubject(options: MobaOptions, heads: number, groups: number, lengths?: readonly number[]): OpSubject {
-  const inputs = (length: number, seed: number): Record<string, Array64> => ({
-    query: uniform64([2, length, heads, 4], seed, -2, 2),
-    key: uniform64([2, length, groups, 4], seed + 1, -2, 2),
-    // small: one token has zero gradients of query and key, of which float32 leaves a rounding error of the values' size
-    value: uniform64([2, length, groups, 3], seed + 2, -0.25, 0.25),
-  });
+  const inputs = (length: number, seed: number) => attentionInputs(length, seed, heads, groups);
   return {
     card,
     name: `moba, blocks of ${options.blockSize}, top ${options.topK}, ${heads} query heads and ${groups} key heads`,
@@ -107,18 +102,7 @@ function opSubject(options: MobaOptions, heads: number, groups: number, lengths?
       chunk: (tensors) => mobaAttention(tensors as unknown as Heads, options),
       decode: (tensors) => decode(tensors, options),
     },
-    hard: [
-      {
-        title: 'logits of 1e4',
-        // float32 keeps a logit of that size to 1e-3
-        tolerance: 1e-3,
-        inputs: () => {
-          const arrays = inputs(20, 3);
-          arrays.query!.data.forEach((value, at, data) => (data[at] = Math.fround(5e3 * value)));
-          return arrays;
-        },
-      },
-    ],
+    hard: largeLogits(inputs),
     badInputs: [
       { title: 'a block of no tokens', argument: 'blockSize', call: () => refused({ ...options, blockSize: 0 }) },
       { title: 'no chosen block', argument: 'topK', call: () => refused({ ...options, topK: 0 }) },

@@ -1,5 +1,5 @@
 import { softmaxAttention, tidy } from '@seqloom/core';
-import { goldenSuite, mixerLaws, opLaws, relativeError64, uniform64 } from '@seqloom/testing';
+import { attentionInputs, goldenSuite, largeLogits, mixerLaws, opLaws, relativeError64, uniform64 } from '@seqloom/testing';
 import type { Array64, Arrays64, OpSubject, OpTensors } from '@seqloom/testing';
 import * as tf from '@tensorflow/tfjs-core';
 import { expect } from 'vitest';
@@ -80,11 +80,8 @@ type Sizes = Required<Pick<SparseOptions, 'compressionLength' | 'compressionStri
 
 function opSubject(sizes: Sizes, heads: number, groups: number, lengths?: readonly number[]): OpSubject {
   const gate = (length: number, seed: number): Array64 => uniform64([2, length, heads], seed, 0, 1);
-  const inputs = (length: number, seed: number): Record<string, Array64> => ({
-    query: uniform64([2, length, heads, 4], seed, -2, 2),
-    key: uniform64([2, length, groups, 4], seed + 1, -2, 2),
-    // small: one token has zero gradients of query and key, of which float32 leaves a rounding error of the values' size
-    value: uniform64([2, length, groups, 3], seed + 2, -0.25, 0.25),
+  const inputs = (length: number, seed: number) => ({
+    ...attentionInputs(length, seed, heads, groups),
     compressedGate: gate(length, seed + 3),
     selectedGate: gate(length, seed + 4),
     ...(sizes.window > 0 ? { windowGate: gate(length, seed + 5) } : {}),
@@ -104,18 +101,7 @@ function opSubject(sizes: Sizes, heads: number, groups: number, lengths?: readon
       chunk: (tensors) => nativeSparseAttention(tensors as unknown as SparseInputs, sizes),
       decode: (tensors) => decode(tensors, sizes),
     },
-    hard: [
-      {
-        title: 'logits of 1e4',
-        // float32 keeps a logit of that size to 1e-3
-        tolerance: 1e-3,
-        inputs: () => {
-          const arrays = inputs(20, 3);
-          arrays.query!.data.forEach((value, at, data) => (data[at] = Math.fround(5e3 * value)));
-          return arrays;
-        },
-      },
-    ],
+    hard: largeLogits(inputs),
     badInputs: [
       {
         title: 'a stride that does not divide the window',
