@@ -2,10 +2,12 @@ import type { Suite } from '../measure/suite.ts';
 import { conv } from './conv.ts';
 import { crossover } from './crossover.ts';
 import { decode } from './decode.ts';
+import { decodeModels } from './decode-models.ts';
 import { linearAttention } from './linear-attention.ts';
 import { matmul } from './matmul.ts';
 import { mechanisms } from './mechanisms.ts';
 import { memory } from './memory.ts';
+import { moe } from './moe.ts';
 import { neighborhoodRouting } from './neighborhood-routing.ts';
 import { scan } from './scan.ts';
 import { softmaxAttention } from './softmax-attention.ts';
@@ -25,7 +27,9 @@ export const suites: readonly Suite[] = [
   conv,
   trainStep,
   decode,
+  decodeModels,
   crossover,
   memory,
+  moe,
   mechanisms,
 ];
