@@ -23,7 +23,8 @@ export function cachedAttention(
   const { lengths = null } = options;
   return tidy(() => {
     const next = appendKv(cache, { key: inputs.key, value: inputs.value, lengths });
-    return { output: attendCache(inputs, cache, options), cache: next };
+    // without padding the new cache is what the tokens attend to: one copy, not two
+    return { output: attend(inputs, cache, options, lengths ? joined(inputs, cache) : next), cache: next };
   });
 }
 
@@ -41,20 +42,23 @@ export function attendCache(
   cache: KvCache,
   options: Omit<AttentionOptions, 'causal'> & { readonly valid?: tf.Tensor2D | null } = {},
 ): tf.Tensor4D {
+  return tidy(() => attend(inputs, cache, options, joined(inputs, cache)));
+}
+
+/** Keys and values of the cache and of the new tokens. */
+function joined(inputs: AttentionInputs, cache: KvCache): Pick<KvCache, 'key' | 'value'> {
+  return { key: joinTime(cache.key, inputs.key), value: joinTime(cache.value, inputs.value) };
+}
+
+function attend(
+  inputs: AttentionInputs,
+  cache: KvCache,
+  options: Omit<AttentionOptions, 'causal'> & { readonly valid?: tf.Tensor2D | null },
+  { key, value }: Pick<KvCache, 'key' | 'value'>,
+): tf.Tensor4D {
   const { valid = null, scale, softCap } = options;
-  return tidy(() => {
-    const [length, fresh] = [cache.key.shape[1]!, inputs.key.shape[1]!];
-    const start = length === 0;
-    const { output } = softmaxAttention(
-      {
-        ...inputs,
-        key: joinTime(cache.key, inputs.key),
-        value: joinTime(cache.value, inputs.value),
-        // a sequence from its start without padding has no missing keys
-        ...(start && !valid ? {} : { keyPositions: alignedPositions(existingKeys(cache.position, length, fresh, valid)) }),
-      },
-      { causal: true, aligned: true, scale, softCap },
-    );
-    return output;
-  });
+  const [length, fresh] = [cache.key.shape[1]!, inputs.key.shape[1]!];
+  // a sequence from its start without padding has no missing keys
+  const keyPositions = length === 0 && !valid ? {} : { keyPositions: alignedPositions(existingKeys(cache.position, length, fresh, valid)) };
+  return softmaxAttention({ ...inputs, key, value, ...keyPositions }, { causal: true, aligned: true, scale, softCap }).output;
 }

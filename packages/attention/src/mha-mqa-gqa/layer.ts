@@ -3,10 +3,10 @@ import * as v from 'valibot';
 import { advance, fail, parseConfig, positiveInteger, softmaxAttention } from '@seqloom/core';
 import type { MixerResult, MixInput, Pattern, SharedKeyValue, StateShapes } from '@seqloom/core';
 import { attentionEntries, AttentionLayer, tokenPositions } from '../attention-layer.ts';
-import { alignedPositions, appendKv } from '../kv-cache/kv-cache.ts';
+import { alignedPositions } from '../kv-cache/kv-cache.ts';
 import { rotaryEmbedding } from '../positional-encodings/parallel.ts';
 import type { Positions } from '../positional-encodings/rotary-angles.ts';
-import { attendCache } from './decode.ts';
+import { attendCache, cachedAttention } from './decode.ts';
 
 const Schema = v.strictObject({
   ...attentionEntries,
@@ -69,9 +69,11 @@ export class MultiHeadAttention extends AttentionLayer {
     const inputs = { ...queries, query, key, value: source.value };
     if (this.pattern === 'causal-self') {
       const cache = { key: source.state.key!, value: source.state.value!, position: source.state.position };
-      const output = this.join(attendCache(inputs, cache, { valid, scale, softCap }), x);
-      if (!this.key) return { output, state: { position: advance(state.position, x, lengths) } };
-      return { output, state: appendKv(cache, { key, value: source.value, lengths }), keyValue };
+      const options = { valid, lengths, scale, softCap };
+      if (!this.key)
+        return { output: this.join(attendCache(inputs, cache, options), x), state: { position: advance(state.position, x, lengths) } };
+      const result = cachedAttention(inputs, cache, options);
+      return { output: this.join(result.output, x), state: result.cache, keyValue };
     }
     const keyValid = input.context ? input.contextValid : valid;
     const causal = this.pattern === 'causal-cross';
