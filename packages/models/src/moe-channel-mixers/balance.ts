@@ -1,5 +1,5 @@
 import * as tf from '@tensorflow/tfjs-core';
-import { countLoads } from './route.ts';
+import { countLoads, keepRows } from './route.ts';
 import type { Routing } from './route.ts';
 
 /** Coefficients of the losses that keep a router balanced; 0: not computed. */
@@ -56,7 +56,7 @@ export function balanceLosses(
     return tf.mul(tf.sum(tf.mul(loads, means)), count / (topK * batch));
   });
   add('zLoss', () => {
-    const squares = tf.square(tf.logSumExp(logits, 1, true)); // [N, 1]
+    const squares = tf.square(tf.logSumExp(mask ? keepRows(logits, mask) : logits, 1, true)); // [N, 1]
     return tf.div(tf.sum(mask ? tf.mul(squares, mask) : squares), tokens);
   });
   return losses;

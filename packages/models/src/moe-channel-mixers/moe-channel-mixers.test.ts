@@ -57,7 +57,7 @@ describe.each(['cpu', 'wasm'] as const)('on %s', (backend) => {
     expect(relativeError64(await alone.data(), values.slice(28, 32))).toBeLessThan(1e-6);
     const kept = tidy(() => {
       const valid = tf.concat([tf.ones([2, 5]), tf.zeros([2, 1])], 1) as tf.Tensor2D;
-      const padded = layer.forward(tf.concat([x, tf.fill([2, 1, 4], 1e9)], 1) as tf.Tensor3D, { valid });
+      const padded = layer.forward(tf.concat([x, tf.fill([2, 1, 4], 1e38)], 1) as tf.Tensor3D, { valid });
       return tf.slice(padded, [0, 0, 0], [2, 5, 4]);
     });
     expect(relativeError64(await kept.data(), values)).toBeLessThan(1e-6);
@@ -138,6 +138,28 @@ describe.each(['cpu', 'wasm'] as const)('on %s', (backend) => {
     expect([...(await experts.data())]).toEqual([...wanted]);
     tf.dispose([logits, experts, weights, scores]);
     selectionBias?.dispose();
+  });
+
+  it('padding that overflows leaves outputs, losses and gradients of the tokens alone', async () => {
+    const layer = decided({ ...full, shared: null });
+    const x = input([2, 3, 4]);
+    const by = [layer.router.weight.value, layer.gate.value, layer.down.value];
+    const work = (padded: boolean): tf.Tensor[] => {
+      const valid = padded ? (tf.tidy(() => tf.concat([tf.ones([2, 3]), tf.zeros([2, 1])], 1)) as tf.Tensor2D) : null;
+      const rows = padded ? (tf.tidy(() => tf.concat([x, tf.fill([2, 1, 4], 3e38)], 1)) as tf.Tensor3D) : x;
+      const { value, gradients } = valueAndGradients(() => {
+        const losses: tf.Scalar[] = [];
+        const output = layer.forward(rows, { training: true, valid, losses: { add: (_name, loss) => void losses.push(loss) } });
+        return tf.addN([tf.sum(tf.square(tf.slice(output, [0, 0, 0], [2, 3, 4]))), ...losses]);
+      }, by);
+      tf.dispose(valid ? [valid, rows] : []);
+      return [value, ...(gradients as tf.Tensor[])];
+    };
+    const [plain, padded] = [work(false), work(true)];
+    for (const [place, tensor] of padded.entries())
+      expect(relativeError64(await tensor.data(), await plain[place]!.data())).toBeLessThan(1e-5);
+    tf.dispose([x, ...plain, ...padded]);
+    layer.dispose();
   });
 
   it('an expert that nobody chose does not compute: its matrices may hold anything', async () => {

@@ -45,7 +45,9 @@ export function route(
   }: { readonly [Key in keyof Required<RoutingOptions>]: NonNullable<RoutingOptions[Key]> },
 ): Routing {
   const [rows, count] = logits.shape;
-  const scores = (score === 'softmax' ? tf.softmax(logits) : tf.sigmoid(logits)) as tf.Tensor2D;
+  const keep = valid && tf.reshape(valid, [rows, 1]);
+  const known = keep ? keepRows(logits, keep) : logits;
+  const scores = (score === 'softmax' ? tf.softmax(known) : tf.sigmoid(known)) as tf.Tensor2D;
   // which experts are best is a constant of the loss
   const fixed = stopGradient(scores);
   const biased = selectionBias ? (tf.add(fixed, selectionBias) as tf.Tensor2D) : fixed;
@@ -57,7 +59,13 @@ export function route(
   const own = tf.reshape(gatherRowsKernel.run({ table: tf.reshape(scores, [rows * count, 1]), indices: places }, {}).rows, [rows, topK]);
   const shares = renormalise ? tf.div(own, tf.add(tf.sum(own, 1, true), 1e-20)) : own;
   const weights = (scale === 1 ? shares : tf.mul(shares, scale)) as tf.Tensor2D;
-  return { experts: valid ? without(chosen, tf.reshape(valid, [rows, 1])) : chosen, weights, scores };
+  return { experts: keep ? without(chosen, keep) : chosen, weights, scores };
+}
+
+/** Zeros for padding, whose logits may be no numbers. */
+export function keepRows(logits: tf.Tensor2D, keep: tf.Tensor): tf.Tensor2D {
+  const zeros = tf.zerosLike(logits);
+  return tf.where(tf.greater(tf.add(keep, zeros), 0.5), logits, zeros);
 }
 
 /** The experts where `keep` [N, 1] or [N, k] is 1, -1 where it is 0. */
