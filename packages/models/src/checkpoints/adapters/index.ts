@@ -3,6 +3,7 @@ import type { CheckpointAdapter } from '../adapter.ts';
 import type { ConfigReader } from '../config-reader.ts';
 import { jamba } from './jamba.ts';
 import { falconH1 } from './falcon-h1.ts';
+import { flaDeltaNet, flaGatedDeltaNet, flaGla, flaKda } from './fla.ts';
 import { hymba } from './hymba.ts';
 import { kimiLinear } from './kimi-linear.ts';
 import { llama } from './llama.ts';
@@ -23,6 +24,10 @@ export const defaultAdapters: readonly CheckpointAdapter[] = [
   hymba,
   kimiLinear,
   falconH1,
+  flaGla,
+  flaDeltaNet,
+  flaGatedDeltaNet,
+  flaKda,
   seqloom,
 ];
 
