@@ -1,0 +1,23 @@
+/** Kernels in use: their label, as `explain()` shows it, and the way back. */
+export interface GpuKernels {
+  /** `kernels-gpu (wgsl)` */
+  readonly label: string;
+  /** puts tfjs's own kernels and the composed ones back */
+  undo(): void;
+}
+
+/** What makes one contract's WGSL implementation; each returns how to take it away. */
+const implementations: readonly ((label: string) => () => void)[] = [];
+
+/**
+ * Installs the WGSL kernels for tfjs's backend `webgpu`: fused forms of core's kernel contracts.
+ *
+ * Nothing happens before this call. It may come before or after the backend starts.
+ *
+ * @returns the label, and `undo()`
+ */
+export function useGpuKernels(): GpuKernels {
+  const label = 'kernels-gpu (wgsl)';
+  const undo = implementations.map((implement) => implement(label));
+  return { label, undo: () => undo.splice(0).forEach((step) => step()) };
+}
