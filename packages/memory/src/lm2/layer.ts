@@ -40,8 +40,11 @@ const Schema = v.strictObject({
   segmentLength: positiveInteger,
   /** slots per token and head whose weight counts; null: all */
   topK: v.optional(v.nullable(positiveInteger), null),
-  /** the layer builds softmax attention, whose outputs are the tokens that read and write; false: its inputs are */
-  attention: v.optional(v.boolean(), true),
+  /**
+   * the layer builds softmax attention, whose outputs are the tokens that read and write; false: its inputs are; an object: keys of the
+   * attention's config, such as kvHeads
+   */
+  attention: v.optional(v.union([v.boolean(), v.record(v.string(), v.unknown())]), true),
 });
 
 /** Config of `Lm2`: dim, heads, slots and segmentLength; all else has a default. */
@@ -96,9 +99,7 @@ export class Lm2 extends SequenceMixer {
     checkSizes(slots, dim, topK, attention);
     this.dim = dim;
     const seedOf = (name: string): number => deriveSeed(seed, name);
-    const rest = outputDeviation === undefined ? {} : { outputDeviation };
-    const own = this.config.attention ? () => new MultiHeadAttention({ dim, heads, seed: seedOf('attention'), ...rest }) : () => null;
-    this.attention = attention ?? own();
+    this.attention = attention ?? this.#softmaxAttention();
     const linear = (name: string, out = dim, bias = true): Linear => new Linear({ in: dim, out, bias, seed: seedOf(name) });
     this.query = linear('query');
     this.key = linear('key', dim, false);
@@ -167,6 +168,14 @@ export class Lm2 extends SequenceMixer {
         ...(walk.carry.window ? { window: walk.carry.window } : {}),
       },
     };
+  }
+
+  #softmaxAttention(): MultiHeadAttention | null {
+    const { attention, dim, heads, seed, outputDeviation } = this.config;
+    if (attention === false) return null;
+    const rest = outputDeviation === undefined ? {} : { outputDeviation };
+    const keys = attention === true ? {} : attention;
+    return new MultiHeadAttention({ heads, seed: deriveSeed(seed, 'attention'), ...rest, ...keys, dim });
   }
 
   // a new state is all zeros, and so is the bank until a segment is full: unit vectors stand in

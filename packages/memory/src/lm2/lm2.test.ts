@@ -78,6 +78,20 @@ describe.each(['cpu', 'wasm'] as const)('on %s', (backend) => {
     layer.dispose();
   });
 
+  it('the attention beside it takes keys of its own', () => {
+    const config = { dim: 8, heads: 2, slots: 4, segmentLength: 4 };
+    const [plain, grouped] = [{}, { attention: { heads: 4, kvHeads: 1 } }].map((more) => new Lm2({ ...config, ...more }));
+    // keys and values of one head of 2 channels in the place of 8
+    expect(plain!.countParameters() - grouped!.countParameters()).toBe(2 * 8 * (8 - 2));
+    const { output, state } = grouped!.forward(tf.ones([1, 3, 8]));
+    expect(output.shape).toEqual([1, 3, 8]);
+    expect(() => new Lm2({ ...config, attention: { kvHead: 1 } })).toThrow(/kvHead.*unknown/s);
+    disposeState(state);
+    output.dispose();
+    plain!.dispose();
+    grouped!.dispose();
+  });
+
   it('the trap of the released form: a later token changes the output of the first one', async () => {
     const n = 4;
     const square = (seed: number): tf.Tensor => tf.randomNormal([n, n], 0, 1, 'float32', seed);

@@ -109,27 +109,26 @@ export function fittedCentroids(
 }
 
 /**
- * The commitment loss `β mean((x̂_t - μ_c(t))²)` over all tokens and channels, which draws tokens to their centroids.
+ * The commitment loss `β mean((x̂_t - μ_c(t))²)` over all tokens and channels, padding left out, which draws tokens to their centroids.
  *
- * @param routed tokens and centroids, no masks; gradients reach the tokens alone
+ * @param routed tokens, centroids and masks; gradients reach the tokens alone
  * @param weight β, default 1e-4
  * @returns a scalar, owned by the caller
  */
-export function commitmentLoss({ points, centroids }: Omit<RoutedPoints, 'masks'>, weight = 1e-4): tf.Scalar {
+export function commitmentLoss({ points, centroids, masks = [] }: RoutedPoints, weight = 1e-4): tf.Scalar {
   return tidy(() => {
     const [heads, count, width] = centroids.shape as [number, number, number];
     const table = tf.reshape(stopGradient(centroids), [heads * count, width]);
-    const sums = points.map((x) => {
+    const sums = points.map((x, set) => {
       const cluster = tf.cast(nearestClusters(similarities(x, centroids)), 'float32'); // [B, H, T]
       // tfjs-webgpu cannot transpose integers, nor a fresh cast of them
       const row = tf.transpose(tf.add(cluster, tf.reshape(tf.range(0, heads * count, count, 'float32'), [1, heads, 1])), [0, 2, 1]);
       const own = tf.reshape(gatherRows({ table, indices: tf.cast(tf.reshape(row, [-1]), 'int32') }), x.shape);
-      return tf.sum(tf.square(tf.sub(unitVectors(x), own)));
+      const squares = tf.square(tf.sub(unitVectors(x), own));
+      const mask = masks[set];
+      return tf.sum(mask ? tf.mul(squares, tf.reshape(mask, [...x.shape.slice(0, 2), 1, 1])) : squares);
     });
-    const size = points.reduce((total, x) => total + x.size, 0);
-    return tf.mul(
-      sums.reduce((a, b) => tf.add(a, b)),
-      weight / size,
-    ) as tf.Scalar;
+    const sizes = points.map((x, set) => (masks[set] ? tf.mul(tf.sum(masks[set]), heads * width) : tf.scalar(x.size)));
+    return tf.div(tf.mul(tf.addN(sums), weight), tf.maximum(tf.addN(sizes), 1)) as tf.Scalar;
   });
 }

@@ -47,6 +47,8 @@ const Schema = v.strictObject({
   rotary: v.optional(v.nullable(v.strictObject({ base: v.optional(positiveNumber, 10000) })), {}),
   /** λ of the centroids; 1 never moves them */
   centroidDecay: v.optional(v.pipe(v.number(), v.minValue(0), v.maxValue(1)), 0.999),
+  /** β of the commitment loss, which a training call adds to its sink; 0: none */
+  commitment: v.optional(v.pipe(v.number(), v.minValue(0)), 1e-4),
 });
 
 /** Config of `RoutingAttention`: dim and heads; all else has a default. */
@@ -158,7 +160,8 @@ export class RoutingAttention extends SequenceMixer {
   }
 
   /**
-   * The commitment loss of a batch, to be added to a task loss: it draws queries (and keys) to their centroids.
+   * The commitment loss of a batch, to be added to a task loss: it draws queries (and keys) to their centroids. A training call gives it to its
+   * sink by itself.
    *
    * @param x float32 [B, T, dim], as the layer receives it
    * @param weight β, default 1e-4
@@ -169,8 +172,8 @@ export class RoutingAttention extends SequenceMixer {
   }
 
   mix(input: MixInput): MixerResult {
-    const { x, state, valid, lengths, training } = input;
-    const { window, localWindow, rotary, centroidDecay } = this.config;
+    const { x, state, valid, lengths, training, losses } = input;
+    const { window, localWindow, rotary, centroidDecay, commitment } = this.config;
     const causal = this.pattern === 'causal-self';
     const { local, routed } = this.#heads(x);
     const memory = this.memoryKey && this.memoryValue ? { memoryKey: this.memoryKey.value, memoryValue: this.memoryValue.value } : {};
@@ -184,9 +187,11 @@ export class RoutingAttention extends SequenceMixer {
     const near = local && localAttention(local, input, { window: localWindow, rotary, causal });
     const outputs = near ? tf.concat([near.output, far.output], 2) : far.output;
     const output = this.output.forward(tf.reshape(outputs, [x.shape[0], x.shape[1], -1])) as tf.Tensor3D;
-    if (training && centroidDecay < 1) {
+    if (training) {
       const points = routed.key ? [routed.query, routed.key] : [routed.query];
-      this.centroids.assign(movedCentroids({ points, centroids: this.centroids.value, masks: points.map(() => valid) }, centroidDecay));
+      const tokensOf = { points, centroids: this.centroids.value, masks: points.map(() => valid) };
+      if (losses && commitment > 0) losses.add('commitment', commitmentLoss(tokensOf, commitment));
+      if (centroidDecay < 1) this.centroids.assign(movedCentroids(tokensOf, centroidDecay));
     }
     return { output, state: { ...near?.state, ...far.state, position: advance(state.position, x, lengths) } };
   }

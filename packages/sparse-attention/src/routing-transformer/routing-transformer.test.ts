@@ -162,6 +162,28 @@ describe.each(['cpu', 'wasm'] as const)('routing on %s', (backend) => {
     });
   });
 
+  it('the commitment loss goes to the sink of a training call, whatever the padding holds', () => {
+    const layer = new RoutingAttention({ ...tiny, commitment: 0.5, centroidDecay: 1 });
+    const [start, before] = [uniform64([1, 6, 8], 1), tf.memory().numTensors];
+    const lossOf = (training: boolean, padding?: number): number[] =>
+      tf.tidy(() => {
+        const added: number[] = [];
+        const losses = { add: (_name: string, value: tf.Scalar) => void added.push(value.dataSync()[0]!) };
+        const x = tensor(start);
+        const padded = padding === undefined ? x : tf.concat([x, tf.fill([1, 2, 8], padding)], 1);
+        const mask = padding === undefined ? {} : { mask: tf.tensor2d([[1, 1, 1, 1, 1, 1, 0, 0]]) };
+        layer.forward(padded, { training, losses, ...mask });
+        return added;
+      });
+    const [loss] = lossOf(true);
+    const alone = tf.tidy(() => layer.commitmentLoss(tensor(start), 0.5).dataSync()[0]!);
+    expect(loss).toBeCloseTo(alone, 6);
+    expect(lossOf(true, 7)[0]).toBeCloseTo(alone, 6);
+    expect(lossOf(false)).toEqual([]);
+    expect(tf.memory().numTensors).toBe(before);
+    layer.dispose();
+  });
+
   it('centroids move in training alone, by what a call of moveCentroids moves them, and a checkpoint keeps them', async () => {
     const layer = new RoutingAttention({ ...tiny, centroidDecay: 0.9 });
     const x = tensor(uniform64([2, 9, 8], 1));
