@@ -27,6 +27,7 @@ const rows: readonly { readonly name: string; readonly logits: number; readonly 
   { name: 'hymba', logits: 1e-5 },
   { name: 'kimi_linear', logits: 1e-5 },
   { name: 'falcon_h1', logits: 1e-5 },
+  { name: 'deepseek_v3', logits: 1e-5 },
   { name: 'fla_gla', logits: 1e-5 },
   { name: 'fla_delta_net', logits: 1e-5 },
   { name: 'fla_gated_deltanet', logits: 1e-5 },

@@ -2,6 +2,7 @@ import { fail } from '@seqloom/core';
 import type { CheckpointAdapter } from '../adapter.ts';
 import type { ConfigReader } from '../config-reader.ts';
 import { jamba } from './jamba.ts';
+import { deepseekV3 } from './deepseek-v3.ts';
 import { falconH1 } from './falcon-h1.ts';
 import { flaDeltaNet, flaGatedDeltaNet, flaGla, flaKda } from './fla.ts';
 import { hymba } from './hymba.ts';
@@ -21,6 +22,7 @@ export const defaultAdapters: readonly CheckpointAdapter[] = [
   jamba,
   minimax,
   qwen3Next,
+  deepseekV3,
   hymba,
   kimiLinear,
   falconH1,
