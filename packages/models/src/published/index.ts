@@ -11,6 +11,11 @@ import { minimaxText01M1 } from './minimax-text-01-m1.ts';
 import { falconH1 } from './falcon-h1.ts';
 import { hymba } from './hymba.ts';
 import { kimiLinear } from './kimi-linear.ts';
+import { transnormerLlm } from './transnormer-llm.ts';
+import { titansModels } from './titans-models.ts';
+import { rmt } from './rmt.ts';
+import { lm2 } from './lm2.ts';
+import { routingTransformer } from './routing-transformer.ts';
 
 export type { Architecture } from './architecture.ts';
 export type { MambaLmShape } from './mamba-lm.ts';
@@ -23,6 +28,11 @@ export type { MinimaxShape } from './minimax-text-01-m1.ts';
 export type { FalconH1Multipliers, FalconH1Shape } from './falcon-h1.ts';
 export type { HymbaShape } from './hymba.ts';
 export type { KimiLinearShape } from './kimi-linear.ts';
+export type { TransnormerShape } from './transnormer-llm.ts';
+export type { TitansShape } from './titans-models.ts';
+export type { RmtShape } from './rmt.ts';
+export type { Lm2Shape } from './lm2.ts';
+export type { RoutingShape } from './routing-transformer.ts';
 
 /** Published architectures by id, for configs of any shape. */
 export const architectures = {
@@ -36,6 +46,11 @@ export const architectures = {
   hymba,
   'kimi-linear': kimiLinear,
   'falcon-h1': falconH1,
+  'transnormer-llm': transnormerLlm,
+  'titans-models': titansModels,
+  rmt,
+  lm2,
+  'routing-transformer': routingTransformer,
 };
 
 /** Names of all published sizes, such as `based/360m`. */

@@ -89,8 +89,21 @@ const tiny: { readonly [Id in keyof Known]: Parameters<Known[Id]['config']>[0] }
     stateDim: 3,
     hidden: 12,
     mambaNorm: 'after-gate',
-    multipliers: { embedding: 2, logits: 0.5, key: 0.7, mambaInput: 1.3, mambaParts: [0.9, 0.8, 1.1, 1.2, 0.7], mlpGate: 0.8, mlpOutput: 0.9 },
+    multipliers: {
+      embedding: 2,
+      logits: 0.5,
+      key: 0.7,
+      mambaInput: 1.3,
+      mambaParts: [0.9, 0.8, 1.1, 1.2, 0.7],
+      mlpGate: 0.8,
+      mlpOutput: 0.9,
+    },
   },
+  'transnormer-llm': { vocabSize: 11, dim: 8, depth: 3, heads: 2, hidden: 12 },
+  'titans-models': { variant: 'context', vocabSize: 11, dim: 8, depth: 2, heads: 2, hidden: 12, segmentLength: 3 },
+  rmt: { vocabSize: 11, dim: 8, depth: 2, heads: 2, positions: 16, segmentLength: 4, memoryTokens: 2 },
+  lm2: { vocabSize: 11, dim: 8, depth: 2, heads: 4, kvHeads: 2, hidden: 12, slots: 3, memoryHeads: 2, segmentLength: 3 },
+  'routing-transformer': { vocabSize: 11, dim: 8, depth: 2, heads: 2, clusters: 2, window: 3, localWindow: 3, routedLayers: 1 },
 };
 
 /** Mixers and channel mixers of a size, layer by layer. */
@@ -146,6 +159,17 @@ describe('every architecture', () => {
   });
 });
 
+describe('other forms of an architecture', () => {
+  it.each<[string, HybridConfig]>([
+    ['mamba', architectures['mamba-lm'].config({ layer: 'mamba', vocabSize: 11, dim: 8, depth: 2, stateDim: 4 })],
+    ['rat alone', architectures.rat.config({ vocabSize: 11, dim: 8, heads: 4, depth: 2, chunkSize: 3 })],
+    ...(['gate', 'layer', 'memory'] as const).map((variant): [string, HybridConfig] => [
+      `titans, ${variant}`,
+      architectures['titans-models'].config({ ...tiny['titans-models'], variant, window: 3, chunkSize: 4 }),
+    ]),
+  ])('%s learns in a small shape, and decodes from its state', (_name, config) => run(config));
+});
+
 describe('a name that does not exist', () => {
   it.each([
     ['gpt9', /one of transformer-pp\/340m, .*mamba-lm\/mamba2-2\.7b.*; got "gpt9"/],
@@ -177,6 +201,16 @@ describe('layers', () => {
   it('qwen3-next attends in each fourth layer, minimax in each eighth', () => {
     expect(at(layersOf('qwen3-next/80b-a3b').mixers, 'attention')).toEqual(Array.from({ length: 12 }, (_, index) => 4 * index + 3));
     expect(at(layersOf('minimax-text-01-m1/456b-a46b').mixers, 'attention')).toEqual([7, 15, 23, 31, 39, 47, 55, 63, 71, 79]);
+  });
+
+  it('transnormer has learned positions in its first layer, decays by layer, and the parameters of its formula', () => {
+    const config = architectures['transnormer-llm'].config({ vocabSize: 64000, dim: 1024, depth: 24, heads: 8, hidden: 2816 });
+    const model = deferParameters(() => new HybridModel(config));
+    expect(model.countParameters()).toBe(2 * 64000 * 1024 + 24 * (5 * 1024 ** 2 + 3 * 1024 * 2816) + 1024);
+    expect([...model.namedParameters().keys()].filter((name) => name.includes('angles'))).toEqual(['stack.layers.0.mixer.angles']);
+    model.dispose();
+    const plan = layerDefinitions(resolveHybridConfig(config), defaultComponents);
+    expect(plan.map(({ mixer }) => [mixer['layer'], mixer['layers']])).toEqual(plan.map((_, index) => [index, 24]));
   });
 
   it('mamba has no channel mixers', () => {
