@@ -50,7 +50,7 @@ export const families: readonly Family[] = [
     name: 'hybrid',
     label: 'BASED and a window of 8',
     axis: 'feature dim',
-    sizes: [2, 4, 8, 16],
+    sizes: [2, 4, 8],
     layers: (featureDim) => [{ type: 'based-taylor', ...value, featureDim }, window(8)],
   },
   {
@@ -61,32 +61,27 @@ export const families: readonly Family[] = [
     layers: (headDim) => [{ type: 'gated-linear-attention', ...value, headDim, shortConvolution: false }],
   },
   {
-    name: 'delta',
-    label: 'Gated DeltaNet',
+    name: 'kda',
+    label: 'KDA, log decays above -0.1',
     axis: 'head dim',
-    sizes: [4, 8, 16, 64],
-    layers: (headDim) => [{ type: 'gated-delta-net', ...value, headDim, kernelSize: 0 }],
+    sizes: [4, 8, 16, 32],
+    // in so few steps decays without a bound silence channels of the key before there is anything to recall, and stay there
+    layers: (headDim) => [{ type: 'kimi-delta-attention', ...value, headDim, kernelSize: 0, lowestLogDecay: -0.1 }],
   },
   {
     name: 'slots',
-    label: 'gated slot attention',
+    label: 'bounded memory control (slots)',
     axis: 'slots',
     sizes: [4, 16, 64],
-    layers: (slots) => [{ type: 'gated-slot-attention', ...value, headDim: 16, slots }],
-  },
-  {
-    name: 'mamba',
-    label: 'Mamba',
-    axis: 'state dim',
-    sizes: [4, 16, 64],
-    layers: (stateDim) => [{ type: 'mamba-s6', innerDim: 64, stateDim }],
+    layers: (slots) => [{ type: 'bounded-memory-control', ...value, headDim: 16, slots }],
   },
   {
     name: 'mamba2',
     label: 'Mamba-2',
     axis: 'state dim',
-    sizes: [4, 16, 64],
-    layers: (stateDim) => [{ type: 'mamba2-ssd', innerDim: 16, headDim: 16, stateDim }],
+    sizes: [2, 8, 32],
+    // decays differ between heads from the start, so that one head alone would be a matter of luck
+    layers: (stateDim) => [{ type: 'mamba2-ssd', innerDim: 64, headDim: 16, stateDim }],
   },
 ];
 
