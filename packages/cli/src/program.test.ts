@@ -70,6 +70,21 @@ describe('seqloom inspect', () => {
     expect(out).toContain('conv (gated-convolution)');
     expect(out).toContain('embedding.weight');
   });
+
+  it('looks at a published model that no memory here could hold', async () => {
+    const flags = ['--preset', 'minimax-text-01-m1/456b-a46b', '--backend', 'cpu', '--json'];
+    expect((await seqloom('inspect', ...flags)).code, err).toBe(0);
+    const report = JSON.parse(out) as {
+      parameters: number;
+      layers: { mixer: string }[];
+      byLength: { length: number; stateBytes: number }[];
+    };
+    expect(report.parameters).toBe(456_089_655_296);
+    expect(report.layers[7]!.mixer).toBe('attention (mha-mqa-gqa)');
+    // 10 layers keep 8 keys and values of 128 channels per token
+    const [short, long] = report.byLength.slice(-2);
+    expect((long!.stateBytes - short!.stateBytes) / (long!.length - short!.length)).toBe(10 * 2 * 8 * 128 * 4);
+  });
 });
 
 describe('seqloom bench decode', () => {
@@ -194,12 +209,17 @@ describe('seqloom train and generate', () => {
   it.each<[string, (file: Awaited<ReturnType<typeof files>>) => string[], RegExp]>([
     ['a missing text', ({ config, out }) => ['train', '--config', config, '--text', 'nowhere.txt', '--out', out], /nowhere\.txt/],
     ['a config that is not JSON', ({ text, out }) => ['train', '--config', text, '--text', text, '--out', out], /is not JSON/],
-    ['an unknown preset', ({ text, out }) => ['train', '--preset', 'gpt9', '--text', text, '--out', out], /one of quickstart; got gpt9/],
+    [
+      'an unknown preset',
+      ({ text, out }) => ['train', '--preset', 'gpt9', '--text', text, '--out', out],
+      /one of quickstart, transformer-pp\/340m, .*; got gpt9/,
+    ],
     [
       'an unknown backend',
       ({ config }) => ['inspect', '--config', config, '--backend', 'cuda'],
       /one of auto, tensorflow, webgpu, wasm, cpu/,
     ],
+    ['an unknown size', () => ['inspect', '--preset', 'rat/7b', '--backend', 'cpu'], /one of rat\/1\.3b, rat\/swa-1\.3b; got rat\/7b/],
     ['two models', ({ config }) => ['inspect', '--config', config, '--preset', 'quickstart'], /named once/],
     ['a folder that is no checkpoint', () => ['generate', '--checkpoint', folder], /checkpoint/],
     ['sampling out of range', ({ config }) => ['generate', '--config', config, '--top-p', '7'], /topP must be in \(0, 1\]/],

@@ -1,6 +1,8 @@
 import { createRequire } from 'node:module';
 import { Command, InvalidArgumentError } from 'commander';
 import { benchDecode } from './commands/bench-decode.ts';
+import { convert } from './commands/convert.ts';
+import type { ConvertFlags } from './commands/convert.ts';
 import { doctor } from './commands/doctor.ts';
 import { evalPerplexity } from './commands/eval-perplexity.ts';
 import { evalRecall } from './commands/eval-recall.ts';
@@ -8,7 +10,7 @@ import { generateText } from './commands/generate.ts';
 import { inspect } from './commands/inspect.ts';
 import { quickstart } from './commands/quickstart.ts';
 import { trainModel } from './commands/train.ts';
-import { loadModel, startBackend } from './model.ts';
+import { outlineModel, startBackend } from './model.ts';
 import { report } from './output.ts';
 
 const number = (text: string): number => {
@@ -36,7 +38,7 @@ const withModel = (command: Command): Command =>
   command
     .option('--checkpoint <folder>', 'a run folder or one of its checkpoints')
     .option('--config <file>', 'a model config as JSON')
-    .option('--preset <name>', 'a model config by name: quickstart');
+    .option('--preset <name>', 'a model config by name: quickstart, or a published size such as mamba-lm/mamba-130m');
 
 const withRuntime = (command: Command): Command =>
   command
@@ -79,7 +81,8 @@ export function createProgram(): Command {
     .action(guard(trainModel));
 
   withSampling(withBackend(withModel(program.command('generate').description('write on from a prompt, as a stream'))))
-    .option('--prompt <text>', 'text to start from', '\n')
+    .option('--prompt <text>', 'text to start from; default a new line')
+    .option('--prompt-ids <list>', 'ids to start from, in place of a text', wholeNumbers)
     .option('--tokens <count>', 'tokens to write', wholeNumber, 256)
     .option('--stop <text...>', 'end at these texts')
     .option('--seed <number>', 'seed of the draws', wholeNumber)
@@ -90,10 +93,27 @@ export function createProgram(): Command {
     .action(
       guard(async (options) => {
         await startBackend(options);
-        const { model } = await loadModel(options);
+        const model = await outlineModel(options);
         inspect(model, options);
+        model.dispose();
       }),
     );
+
+  const converting = program
+    .command('convert')
+    .description('turn a public checkpoint into a run folder, or a run into a folder that other tools read');
+  withRuntime(converting.argument('<from>', 'an id on the hub, a checkpoint folder, or a run').argument('<to>', 'the folder to make'))
+    .option('--to <kind>', 'hub or run; default: what <from> is not')
+    .option('--like <id or folder>', 'public checkpoint whose config, names and tokeniser a run takes; default: the one it came from')
+    .option('--dtype <type>', 'F32, BF16 or F16 for a public checkpoint', 'F32')
+    .option('--max-shard-bytes <count>', 'tensor bytes per file of a public checkpoint', wholeNumber, 5e9)
+    .option('--overwrite', 'replace <to>', false)
+    .option('--revision <name>', 'branch, tag or commit on the hub, default main')
+    .option('--offline', 'use the cache of public checkpoints alone')
+    .option('--cache <folder>', 'where public checkpoints are kept')
+    .option('--hub <url>', 'address of the hub')
+    .option('--json', 'print JSON', false)
+    .action((from: string, to: string, options: Omit<ConvertFlags, 'from' | 'target'>) => guard(convert)({ ...options, from, target: to }));
 
   const bench = program.command('bench').description('measure a model on this machine');
   withBackend(withModel(bench.command('decode').description('time of one token and bytes of state over the length of the context')))
