@@ -35,7 +35,8 @@ const MECHANISM = 'kimi-delta-attention';
  * Decay, from `f = x W1 W2 + stepBias`: `g = -exp(logRate) softplus(f)`, or with a lowest log decay l `g = l sigmoid(exp(logRate) f)`.
  *
  * Parameters with heads of K = V = D / heads channels: 4 D^2 for query, key, value and output, 4 D V for the low-rank decay and gate and D
- * for the gate's bias, D heads for beta, D + heads for step biases and rates, 12 D for the convolutions of four taps, V for the norm.
+ * for the bias of the gate if it has one, D heads for beta, D + heads for step biases and rates, 12 D for the convolutions of four taps,
+ * V for the norm.
  *
  * @see Kimi Team 2025, arXiv 2510.26692
  */
