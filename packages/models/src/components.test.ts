@@ -84,6 +84,20 @@ describe('a mixture of experts in the place of an mlp', () => {
     model.dispose();
   });
 
+  it('costs a token its own experts alone', () => {
+    const flops = (experts: number): number => {
+      const model = new HybridModel({
+        ...config,
+        definitions: { ...config.definitions, experts: { ...config.definitions.experts!, experts } },
+      });
+      const count = model.flopsPerToken(1);
+      model.dispose();
+      return count;
+    };
+    // two layers, a row of the router more in each
+    expect(flops(4) - flops(3)).toBe(2 * 2 * 8);
+  });
+
   it('teaches its router by them', () => {
     const model = new HybridModel(config);
     const ids = tf.tensor2d([1, 5, 9, 2, 7, 7, 3, 3], [2, 4], 'int32');

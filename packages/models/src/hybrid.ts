@@ -93,10 +93,12 @@ export class Hybrid extends Module {
     return this.mixer.stateBytes(batch, length);
   }
 
-  /** Floating-point operations of one row's next token after `length` tokens: 2 per weight of every matrix, plus the mixing. */
+  /** Floating-point operations of one row's next token after `length` tokens: 2 per weight of every matrix it meets, plus the mixing. */
   flopsPerToken(length: number): number {
     const matrices = this.mixer.parameters().reduce((sum, { shape, size }) => sum + (shape.length >= 2 ? size : 0), 0);
-    return 2 * (matrices + this.config.vocabSize * this.config.dim) + this.mixer.mixingFlops(length);
+    const channels = new Set(this.stack.layers.map(({ channel }) => channel));
+    const idle = [...channels].reduce((sum, channel) => sum + (channel?.idleWeights() ?? 0), 0);
+    return 2 * (matrices - idle + this.config.vocabSize * this.config.dim) + this.mixer.mixingFlops(length);
   }
 
   /**
@@ -171,6 +173,11 @@ export class Hybrid extends Module {
       }
       return { sum: sum as tf.Scalar, state };
     });
+  }
+
+  /** What a trainer calls after each optimiser step: routers with a selection bias balance their experts. */
+  afterStep(): void {
+    for (const channel of new Set(this.stack.layers.map((layer) => layer.channel))) channel?.afterStep();
   }
 
   private hidden(ids: tf.Tensor, options: LanguageModelOptions): MixerResult {

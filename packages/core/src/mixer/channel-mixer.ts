@@ -42,11 +42,19 @@ export abstract class ChannelMixer extends Module {
   /** width D of input and output */
   abstract readonly dim: number;
 
+  /** Weights of matrices that one token does not meet, such as those of experts it does not go to. */
+  idleWeights(): number {
+    return 0;
+  }
+
   /**
    * @param x float32 [B, T, D]
    * @returns [B, T, D]
    */
   abstract forward(x: tf.Tensor3D, options?: ChannelOptions): tf.Tensor3D;
+
+  /** What a trainer calls after each optimiser step; a router with a selection bias balances its experts here. */
+  afterStep(): void {}
 }
 
 const MlpSchema = v.strictObject({

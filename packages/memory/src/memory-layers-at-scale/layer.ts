@@ -93,6 +93,12 @@ export class MemoryLayer extends ChannelMixer {
         : null;
   }
 
+  override idleWeights(): number {
+    const { heads, topK } = this.config;
+    const [slots, width] = this.table.values.shape as [number, number];
+    return Math.max(0, slots - heads * topK) * width;
+  }
+
   forward(x: tf.Tensor3D, _options: { training?: boolean } = {}): tf.Tensor3D {
     const [batch, length, dim] = x.shape;
     if (x.rank !== 3 || dim !== this.dim || x.dtype !== 'float32') {

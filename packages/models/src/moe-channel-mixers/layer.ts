@@ -32,6 +32,8 @@ const Schema = v.strictObject({
   score: v.optional(v.picklist(['softmax', 'sigmoid']), 'softmax'),
   /** a bias per expert that takes part in the choice only, and is moved by `rebalance` instead of a loss */
   selectionBias: v.optional(v.boolean(), false),
+  /** what a trainer's step moves the selection bias by; 0 leaves it */
+  balanceRate: v.optional(v.pipe(v.number(), v.minValue(0)), 0.001),
   /** G equal groups of experts */
   groups: v.optional(positiveInteger, 1),
   /** groups that a token may choose from; default all */
@@ -101,6 +103,11 @@ export class MixtureOfExperts extends ChannelMixer {
     this.sharedGate = shared?.gate ? new Linear({ in: dim, out: 1, seed: seedOf('sharedGate') }) : null;
   }
 
+  override idleWeights(): number {
+    const { experts, topK, hidden } = this.config;
+    return (experts - topK) * 3 * this.dim * hidden;
+  }
+
   /**
    * @param x float32 [B, T, D]
    * @param options `valid`: padding goes to no expert and counts nowhere; `losses` takes the auxiliary losses; `training` counts the loads
@@ -140,10 +147,10 @@ export class MixtureOfExperts extends ChannelMixer {
    *
    * Loads are those of all training calls since the last time, so several micro-batches of a step count together.
    *
-   * @param rate default 0.001, DeepSeek-V3's
+   * @param rate default: that of the config
    * @throws SeqLoomError when the layer has no selection bias
    */
-  rebalance(rate = 0.001): void {
+  rebalance(rate = this.config.balanceRate): void {
     if (!this.selectionBias) {
       fail({
         mechanism: MECHANISM,
@@ -154,6 +161,10 @@ export class MixtureOfExperts extends ChannelMixer {
       });
     }
     this.selectionBias.rebalance(rate);
+  }
+
+  override afterStep(): void {
+    if (this.selectionBias) this.rebalance(this.config.balanceRate);
   }
 
   #everyone(x: tf.Tensor3D, shared: Mlp): tf.Tensor {
