@@ -23,7 +23,6 @@ export interface ModelOptions {
   readonly offline?: boolean;
   readonly hub?: string;
   readonly cache?: string;
-  readonly json?: boolean | string;
 }
 
 /** A model that the flags name. */
@@ -65,7 +64,7 @@ export async function readConfig(options: ModelOptions): Promise<HybridConfig> {
 }
 
 /** Builds the model that the flags name, with its weights when they name a checkpoint. */
-export async function loadModel(options: ModelOptions): Promise<LoadedModel> {
+export async function loadModel(options: ModelOptions & { readonly json?: boolean | string }): Promise<LoadedModel> {
   checkNamedOnce(options);
   if (options.model !== undefined) {
     const pretrained = await fromPretrained(options.model, { ...hubOptions(options), onProgress: progressLines(options) });

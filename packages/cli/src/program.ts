@@ -40,6 +40,23 @@ const withModel = (command: Command): Command =>
     .option('--config <file>', 'a model config as JSON')
     .option('--preset <name>', 'a model config by name: quickstart, or a published size such as mamba-lm/mamba-130m');
 
+/** Where public checkpoints come from. */
+const withHub = (command: Command): Command =>
+  command
+    .option('--revision <name>', 'branch, tag or commit of a public checkpoint, default main')
+    .option('--offline', 'use the cache of public checkpoints alone')
+    .option('--cache <folder>', 'where public checkpoints are kept, default where the Python tools keep them')
+    .option('--hub <url>', 'address of the hub; HF_TOKEN in the environment is its access token');
+
+/** As `withModel`, for commands that take a public checkpoint too. */
+const withAnyModel = (command: Command): Command =>
+  withHub(
+    withModel(command).option(
+      '--model <id or folder>',
+      'a public checkpoint: owner/name on the hub, or a folder with config.json and safetensors',
+    ),
+  );
+
 const withRuntime = (command: Command): Command =>
   command
     .option('--backend <name>', 'auto, wasm, webgpu, tensorflow or cpu', 'auto')
@@ -80,7 +97,7 @@ export function createProgram(): Command {
     .option('--resume', 'continue the run in --out', false)
     .action(guard(trainModel));
 
-  withSampling(withBackend(withModel(program.command('generate').description('write on from a prompt, as a stream'))))
+  withSampling(withBackend(withAnyModel(program.command('generate').description('write on from a prompt, as a stream'))))
     .option('--prompt <text>', 'text to start from; default a new line')
     .option('--prompt-ids <list>', 'ids to start from, in place of a text', wholeNumbers)
     .option('--tokens <count>', 'tokens to write', wholeNumber, 256)
@@ -88,7 +105,7 @@ export function createProgram(): Command {
     .option('--seed <number>', 'seed of the draws', wholeNumber)
     .action(guard(generateText));
 
-  withBackend(withModel(program.command('inspect').description('layers, parameters, state bytes over context length, FLOPs per token')))
+  withBackend(withAnyModel(program.command('inspect').description('layers, parameters, state bytes over context length, FLOPs per token')))
     .option('--tensors', 'list every tensor', false)
     .action(
       guard(async (options) => {
@@ -102,21 +119,19 @@ export function createProgram(): Command {
   const converting = program
     .command('convert')
     .description('turn a public checkpoint into a run folder, or a run into a folder that other tools read');
-  withRuntime(converting.argument('<from>', 'an id on the hub, a checkpoint folder, or a run').argument('<to>', 'the folder to make'))
+  withHub(
+    withRuntime(converting).argument('<from>', 'an id on the hub, a checkpoint folder, or a run').argument('<to>', 'the folder to make'),
+  )
     .option('--to <kind>', 'hub or run; default: what <from> is not')
     .option('--like <id or folder>', 'public checkpoint whose config, names and tokeniser a run takes; default: the one it came from')
     .option('--dtype <type>', 'F32, BF16 or F16 for a public checkpoint', 'F32')
     .option('--max-shard-bytes <count>', 'tensor bytes per file of a public checkpoint', wholeNumber, 5e9)
     .option('--overwrite', 'replace <to>', false)
-    .option('--revision <name>', 'branch, tag or commit on the hub, default main')
-    .option('--offline', 'use the cache of public checkpoints alone')
-    .option('--cache <folder>', 'where public checkpoints are kept')
-    .option('--hub <url>', 'address of the hub')
     .option('--json', 'print JSON', false)
     .action((from: string, to: string, options: Omit<ConvertFlags, 'from' | 'target'>) => guard(convert)({ ...options, from, target: to }));
 
   const bench = program.command('bench').description('measure a model on this machine');
-  withBackend(withModel(bench.command('decode').description('time of one token and bytes of state over the length of the context')))
+  withBackend(withAnyModel(bench.command('decode').description('time of one token and bytes of state over the length of the context')))
     .option('--contexts <list>', 'tokens before the measured ones', wholeNumbers, [1024, 4096, 16_384, 65_536])
     .option('--tokens <count>', 'tokens measured at each', wholeNumber, 16)
     .option('--batch <rows>', 'rows at once', wholeNumber, 1)
@@ -136,7 +151,7 @@ export function createProgram(): Command {
     .option('--seed <number>', 'seed of the sequences', wholeNumber, 0)
     .option('--out <folder>', 'keep the trained models, one run folder for each task')
     .action(guard(evalRecall));
-  withResults(withModel(evaluation.command('perplexity').description('loss, bits per byte and loss over context of a text')))
+  withResults(withAnyModel(evaluation.command('perplexity').description('loss, bits per byte and loss over context of a text')))
     .option('--text <file>', 'the text')
     .option('--literal <text>', 'the text itself')
     .option('--held-out', 'only the last 5 % of the file, which `train` holds out', false)

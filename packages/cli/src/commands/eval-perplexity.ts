@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fail } from '@seqloom/core';
@@ -29,19 +30,21 @@ export async function evalPerplexity(flags: EvalPerplexityFlags): Promise<void> 
     fail({ mechanism: 'seqloom', argument: 'text', wanted: 'one of --text and --literal', given, remedy: 'Name a file or write a text.' });
   }
   const { backend } = await startBackend(flags);
-  const store = await openText(flags);
+  const { model, step, pretrained } = await loadModel(flags);
   const controller = new AbortController();
   const stop = (): void => controller.abort();
   process.once('SIGINT', stop);
   try {
-    const { model, step } = await loadModel(flags);
+    const own = pretrained ? join(pretrained.folder, 'tokenizer.json') : null;
+    const tokeniser = flags.tokeniser ?? (own !== null && existsSync(own) ? own : 'bytes');
+    const store = await openText(flags, tokeniser);
     try {
       if (store.vocabSize > model.config.vocabSize) {
         fail({
           mechanism: 'seqloom',
           argument: '--tokeniser',
           wanted: `one of at most the model's ${model.config.vocabSize} ids`,
-          given: `${flags.tokeniser ?? 'bytes'}, ${store.vocabSize} ids`,
+          given: `${tokeniser}, ${store.vocabSize} ids`,
           remedy: 'Pass the tokenizer.json that the model was trained with.',
         });
       }
@@ -65,7 +68,7 @@ export async function evalPerplexity(flags: EvalPerplexityFlags): Promise<void> 
         step,
         text: text ?? { literal },
         part: flags.heldOut ? 'held-out' : 'all',
-        tokeniser: flags.tokeniser ?? 'bytes',
+        tokeniser,
         window: window ?? null,
         stride: window === undefined ? null : (stride ?? Math.ceil(window / 2)),
         complete: !controller.signal.aborted,
@@ -76,20 +79,20 @@ export async function evalPerplexity(flags: EvalPerplexityFlags): Promise<void> 
         panels: [panel(result)],
       });
     } finally {
-      model.dispose();
+      await store.close();
     }
   } finally {
     process.off('SIGINT', stop);
-    await store.close();
+    model.dispose();
   }
 }
 
-async function openText({ text, literal, heldOut, tokeniser: name }: EvalPerplexityFlags): Promise<TokenStore> {
+async function openText({ text, literal, heldOut }: EvalPerplexityFlags, name: string): Promise<TokenStore> {
   // all of the text in one part, unless the part that training held out is asked for
   const split = heldOut ? {} : { heldOut: 0 };
-  const tokeniser = name === undefined ? new ByteTokeniser() : await loadTokeniser(name);
+  const tokeniser = name === 'bytes' ? new ByteTokeniser() : await loadTokeniser(name);
   if (literal !== undefined) return memoryStore(literal, { tokeniser, ...split });
-  if (name === undefined) return openByteFile(text!, split);
+  if (name === 'bytes') return openByteFile(text!, split);
   return openTokenFile(text!, { tokeniser, cache: join(tmpdir(), 'seqloom-tokens'), ...split });
 }
 

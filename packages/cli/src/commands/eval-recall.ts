@@ -1,7 +1,7 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { fail } from '@seqloom/core';
-import type { HybridModel } from '@seqloom/models';
+import type { Hybrid } from '@seqloom/models';
 import { digits, RECALL_TASKS, recallSet, scoreRecall, TaskData, train } from '@seqloom/train';
 import type { CurvePanel, RecallScore, RecallSet, RecallTaskName } from '@seqloom/train';
 import { folderCheckpoints } from '@seqloom/train/node';
@@ -42,7 +42,7 @@ const ROWS = 8;
 /** `seqloom eval recall`: accuracy on recall tasks over lengths, pairs and depths, of a checkpoint or of models trained for it first. */
 export async function evalRecall(flags: EvalRecallFlags): Promise<void> {
   const names = (flags.tasks ?? RECALL_TASKS) as readonly RecallTaskName[];
-  const steps = flags.steps ?? (flags.checkpoint === undefined ? 1000 : 0);
+  const steps = flags.steps ?? (flags.checkpoint === undefined && flags.model === undefined ? 1000 : 0);
   const say = (line: string): void => {
     if (flags.json !== true) process.stderr.write(`${line}\n`);
   };
@@ -95,7 +95,7 @@ function refuseRun({ out }: EvalRecallFlags, name: RecallTaskName): void {
 }
 
 async function learn(
-  model: HybridModel,
+  model: Hybrid,
   { points }: RecallSet,
   name: RecallTaskName,
   steps: number,

@@ -1,4 +1,4 @@
-import type { HybridModel } from '@seqloom/models';
+import type { Hybrid } from '@seqloom/models';
 import { layerDefinitions, defaultComponents } from '@seqloom/models';
 import { print, readableBytes, table } from '../output.ts';
 
@@ -14,7 +14,7 @@ export interface InspectReport {
 const LENGTHS = [1, 256, 1024, 4096, 16_384, 65_536];
 
 /** Layers, parameters, state bytes and arithmetic of a model. */
-export function inspectModel(model: HybridModel): InspectReport {
+export function inspectModel(model: Hybrid): InspectReport {
   const plan = layerDefinitions(model.config, defaultComponents);
   return {
     parameters: model.countParameters(),
@@ -30,7 +30,7 @@ export function inspectModel(model: HybridModel): InspectReport {
 }
 
 /** `seqloom inspect`. */
-export function inspect(model: HybridModel, { json, tensors }: { readonly json: boolean; readonly tensors: boolean }): void {
+export function inspect(model: Hybrid, { json, tensors }: { readonly json: boolean; readonly tensors: boolean }): void {
   const found = inspectModel(model);
   print(json, found, () => [
     `${found.parameters.toLocaleString('en')} parameters in ${found.layers.length} layers`,

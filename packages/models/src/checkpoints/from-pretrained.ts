@@ -5,8 +5,10 @@ import { defaultComponents } from '../components.ts';
 import { folderRepository } from './folder-repository.ts';
 import { fetchSnapshot } from './hub-cache.ts';
 import type { CacheOptions } from './hub-cache.ts';
+import { hubRepository } from './hub.ts';
 import { loadPretrained } from './load-pretrained.ts';
 import type { LoadPretrainedOptions, Pretrained } from './load-pretrained.ts';
+import type { Repository } from './repository.ts';
 
 /** Options of `fromPretrained`. */
 export interface FromPretrainedOptions extends LoadPretrainedOptions, CacheOptions {
@@ -36,17 +38,34 @@ export interface PretrainedFolder extends Pretrained {
  */
 export async function fromPretrained(idOrFolder: string, options: FromPretrainedOptions = {}): Promise<PretrainedFolder> {
   const { components = defaultComponents } = options;
-  const local = await isFolder(idOrFolder);
-  if (!local && looksLikePath(idOrFolder)) {
-    const remedy = 'Check the path; a model of a hub is named owner/name.';
-    fail({ mechanism: 'checkpoint', argument: 'folder', wanted: 'an existing folder', given: JSON.stringify(idOrFolder), remedy });
-  }
-  if (local) {
+  if (await isLocal(idOrFolder)) {
     const loaded = await loadPretrained(folderRepository(idOrFolder), components, options);
     return { ...loaded, folder: idOrFolder };
   }
   const { folder, commit } = await fetchSnapshot(idOrFolder, options);
   return { ...(await loadPretrained(folderRepository(folder, idOrFolder, commit), components, options)), folder };
+}
+
+/**
+ * The files of a model, without fetching more than is read of them: a local folder, the cache (offline), or the hub itself.
+ *
+ * @throws SeqLoomError as `fromPretrained`
+ */
+export async function openRepository(idOrFolder: string, options: CacheOptions = {}): Promise<Repository> {
+  if (await isLocal(idOrFolder)) return folderRepository(idOrFolder);
+  if (!options.offline) return hubRepository(idOrFolder, options);
+  const { folder, commit } = await fetchSnapshot(idOrFolder, options);
+  return folderRepository(folder, idOrFolder, commit);
+}
+
+/** Whether a text names a folder, not a model of a hub. */
+async function isLocal(idOrFolder: string): Promise<boolean> {
+  const local = await isFolder(idOrFolder);
+  if (!local && looksLikePath(idOrFolder)) {
+    const remedy = 'Check the path; a model of a hub is named owner/name.';
+    fail({ mechanism: 'checkpoint', argument: 'folder', wanted: 'an existing folder', given: JSON.stringify(idOrFolder), remedy });
+  }
+  return local;
 }
 
 async function isFolder(path: string): Promise<boolean> {

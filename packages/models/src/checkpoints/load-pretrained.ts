@@ -10,6 +10,7 @@ import {
 } from '@seqloom/core';
 import type { ByteSource, TensorReader } from '@seqloom/core';
 import type { Components } from '../component-types.ts';
+import type { HybridConfig } from '../config.ts';
 import { Hybrid } from '../hybrid.ts';
 import type { CheckpointAdapter } from './adapter.ts';
 import { findAdapter } from './adapters/index.ts';
@@ -67,10 +68,7 @@ export async function loadPretrained(
     const remedy = 'Weights are held as float32; a narrower type rounds them to it.';
     fail({ mechanism: 'checkpoint', argument: 'dtype', wanted: 'F32, BF16 or F16', given: JSON.stringify(dtype), remedy });
   }
-  const config = (await readJson(repository, 'config.json')) ?? absent(label, 'config.json');
-  const reading = new ConfigReader(config, `${label} config.json`);
-  const adapter = findAdapter(reading, options.adapters);
-  const hybrid = adapter.toHybrid(reading);
+  const { config, reading, adapter, hybrid } = await describePretrained(repository, options.adapters);
   const generationConfig = await readJson(repository, 'generation_config.json');
   signal?.throwIfAborted();
   await using reader = await openWeights(repository);
@@ -91,6 +89,28 @@ export async function loadPretrained(
     model.dispose();
     throw error;
   }
+}
+
+/** What a checkpoint's `config.json` says. */
+export interface PretrainedDescription {
+  /** `config.json` as it is */
+  readonly config: HubConfig;
+  readonly reading: ConfigReader;
+  readonly adapter: CheckpointAdapter;
+  /** what `new Hybrid` takes */
+  readonly hybrid: HybridConfig;
+}
+
+/**
+ * Reads a checkpoint's `config.json` alone, so that a model can be counted or built anew without its weights.
+ *
+ * @throws SeqLoomError when the file is missing or damaged, or the architecture is not supported
+ */
+export async function describePretrained(repository: Repository, adapters?: readonly CheckpointAdapter[]): Promise<PretrainedDescription> {
+  const config = (await readJson(repository, 'config.json')) ?? absent(repository.label, 'config.json');
+  const reading = new ConfigReader(config, `${repository.label} config.json`);
+  const adapter = findAdapter(reading, adapters);
+  return { config, reading, adapter, hybrid: adapter.toHybrid(reading) };
 }
 
 /** Opens `model.safetensors`, or the shards that its index names. */
