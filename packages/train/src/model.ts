@@ -18,4 +18,6 @@ export interface TrainableModel {
     labels: tf.Tensor,
     options?: { readonly state?: State; readonly training?: boolean },
   ): { readonly sum: tf.Scalar; readonly state: State };
+  /** called after each optimiser step, for what is learned without a gradient */
+  afterStep?(): void;
 }

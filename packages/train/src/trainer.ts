@@ -80,7 +80,10 @@ export async function* train(model: TrainableModel, options: TrainOptions): Asyn
       const { loss, norm } = await gradients.measure();
       const learningRate = learningRateAt(schedule, run.step, run.total ?? Infinity);
       const finite = Number.isFinite(loss) && Number.isFinite(norm);
-      if (finite) optimiser.step(gradients.gradients, { learningRate, gradientScale: clipScale(norm, clip) / gradients.tokens });
+      if (finite) {
+        optimiser.step(gradients.gradients, { learningRate, gradientScale: clipScale(norm, clip) / gradients.tokens });
+        model.afterStep?.();
+      }
       run = {
         ...run,
         step: run.step + 1,
