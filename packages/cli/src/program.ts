@@ -138,14 +138,22 @@ export function createProgram(): Command {
     .action(guard(benchDecode));
 
   const evaluation = program.command('eval').description('score a model: what it recalls, how well it foretells a text');
-  withResults(withModel(evaluation.command('recall').description('recall tasks over length; trains a model for each unless --checkpoint')))
+  withResults(
+    withModel(
+      evaluation.command('recall').description('recall tasks over length; first trains a model for each, unless it is given with weights'),
+    ),
+  )
     .option('--tasks <list>', 'mqar, needle, selective-copy, induction, segment-recall; default all', names)
     .option('--lengths <list>', 'tokens of a sequence', wholeNumbers, [64, 128])
     .option('--pairs <list>', 'key-value pairs, tokens to copy, or facts', wholeNumbers, [2, 4])
     .option('--depths <list>', 'places of the needle from 0 to 1', numbers, [0, 0.25, 0.5, 0.75, 1])
     .option('--segment-length <tokens>', 'tokens of a segment in segment-recall', wholeNumber, 16)
     .option('--count <sequences>', 'sequences scored at each point', wholeNumber, 128)
-    .option('--steps <count>', 'optimiser steps for each task before it is scored; default 1000, and 0 with --checkpoint', wholeNumber)
+    .option(
+      '--steps <count>',
+      'optimiser steps for each task before it is scored; default 1000, and 0 with --checkpoint or --model',
+      wholeNumber,
+    )
     .option('--batch <rows>', 'rows per step', wholeNumber, 16)
     .option('--learning-rate <number>', 'peak learning rate', positive, 4e-3)
     .option('--seed <number>', 'seed of the sequences', wholeNumber, 0)
@@ -155,7 +163,7 @@ export function createProgram(): Command {
     .option('--text <file>', 'the text')
     .option('--literal <text>', 'the text itself')
     .option('--held-out', 'only the last 5 % of the file, which `train` holds out', false)
-    .option('--tokeniser <file>', 'a tokenizer.json; default: bytes')
+    .option('--tokeniser <file>', 'a tokenizer.json; default: that of --model, else bytes')
     .option('--window <tokens>', 'windows that each start without a state; default: one state through the whole text', wholeNumber)
     .option('--stride <tokens>', 'tokens from one window to the next, default half a window', wholeNumber)
     .option('--rows <count>', 'windows at a time', wholeNumber)
