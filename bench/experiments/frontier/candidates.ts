@@ -76,6 +76,14 @@ export const families: readonly Family[] = [
     layers: (slots) => [{ type: 'bounded-memory-control', ...value, headDim: 16, slots }],
   },
   {
+    name: 'gsa',
+    label: 'gated slot attention',
+    axis: 'slots',
+    sizes: [4, 16, 64],
+    // gates that forget little and sharp scores: with the defaults it finds no way to recall in so few steps
+    layers: (slots) => [{ type: 'gated-slot-attention', ...value, headDim: 16, slots, gateNormaliser: 32, scale: 16 }],
+  },
+  {
     name: 'mamba2',
     label: 'Mamba-2',
     axis: 'state dim',
