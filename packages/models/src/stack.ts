@@ -69,9 +69,15 @@ export class Stack extends SequenceMixer {
     if (!meta) return zeroState(batch, this.stateShapes(batch));
     return tidy(() => {
       const [count, dim] = meta.shape as [number, number];
-      const x = tf.add(tf.reshape(meta.value, [1, count, dim]), tf.zeros([batch, count, dim])) as tf.Tensor3D;
-      const state = zeroState(batch, this.stateShapes(batch));
-      return this.mix({ x, state, valid: null, lengths: null, context: null, contextValid: null, training: false }).state;
+      const x = tf.reshape(meta.value, [1, count, dim]) as tf.Tensor3D;
+      const start = zeroState(1, this.stateShapes(1));
+      // meta tokens see no text, so what follows them is the same for every row
+      const { state } = this.mix({ x, state: start, valid: null, lengths: null, context: null, contextValid: null, training: false });
+      const rows = Object.entries(state).map(([name, tensor]) => [
+        name,
+        tf.add(tensor, tf.zeros([batch, ...tensor.shape.slice(1)], tensor.dtype)),
+      ]);
+      return Object.fromEntries(rows) as State;
     });
   }
 
