@@ -87,7 +87,7 @@ export const families: readonly Family[] = [
     name: 'mamba2',
     label: 'Mamba-2',
     axis: 'state dim',
-    sizes: [2, 8, 32],
+    sizes: [4, 8, 16],
     // decays differ between heads from the start, so that one head alone would be a matter of luck
     layers: (stateDim) => [{ type: 'mamba2-ssd', innerDim: 64, headDim: 16, stateDim }],
   },
