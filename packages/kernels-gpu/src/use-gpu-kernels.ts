@@ -1,3 +1,5 @@
+import { implementRmsNorm } from './wgsl/rms-norm.ts';
+
 /** Kernels in use: their label, as `explain()` shows it, and the way back. */
 export interface GpuKernels {
   /** `kernels-gpu (wgsl)` */
@@ -7,7 +9,7 @@ export interface GpuKernels {
 }
 
 /** What makes one contract's WGSL implementation; each returns how to take it away. */
-const implementations: readonly ((label: string) => () => void)[] = [];
+const implementations: readonly ((label: string) => () => void)[] = [implementRmsNorm];
 
 /**
  * Installs the WGSL kernels for tfjs's backend `webgpu`: fused forms of core's kernel contracts.

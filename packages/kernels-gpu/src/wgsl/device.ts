@@ -1,0 +1,87 @@
+import { fail } from '@seqloom/core';
+import * as tf from '@tensorflow/tfjs-core';
+import type { Pipeline } from './pipeline.ts';
+
+/** The parts of tfjs-backend-webgpu that the kernels rely on, private ones among them. */
+export interface GpuBackend extends tf.KernelBackend {
+  readonly device: GPUDevice;
+  readonly tensorMap: { get(dataId: object): { readonly resource?: GPUBuffer } };
+  readonly bufferManager: { acquireBuffer(size: number, usage: number): GPUBuffer };
+  readonly uniformPendingDisposal: GPUBuffer[];
+  readonly commandQueueOwnedIds: WeakSet<object>;
+  readonly supportTimestampQuery: boolean;
+  readonly querySetCount: number;
+  querySet: GPUQuerySet | null;
+  activeTimers: { name: string; query: Promise<number> }[] | null | undefined;
+  commandEncoder: GPUCommandEncoder | null;
+  computePassEncoder: GPUComputePassEncoder | null;
+  dispatchCountInPass: number;
+  makeTensorInfo(shape: number[], dtype: tf.DataType, values?: tf.TypedArray): tf.TensorInfo;
+  uploadToGPU(dataId: object): void;
+  ensureCommandEncoderReady(): void;
+  endComputePassEncoder(): void;
+  submitQueue(): void;
+  getQueryTime(): Promise<number>;
+}
+
+/** What the kernels keep per backend. */
+export interface GpuState {
+  readonly device: GPUDevice;
+  /** bound in the place of tensors that are absent or empty */
+  readonly nothing: GPUBuffer;
+  readonly pipelines: Map<string, Pipeline>;
+  /** number of dispatches after which tfjs submits its pass */
+  readonly submitAfter: number;
+  /** why the device can no longer be used */
+  lost: string | undefined;
+  /** what the device said against a shader */
+  refused: string | undefined;
+}
+
+const states = new WeakMap<object, GpuState>();
+
+/**
+ * The state of one backend, made at its first kernel call.
+ *
+ * @throws SeqLoomError when its device is lost, or has refused a shader
+ */
+export function deviceOf(backend: GpuBackend, kernel: string): GpuState {
+  let state = states.get(backend);
+  if (!state) {
+    const { device } = backend;
+    const made: GpuState = {
+      device,
+      nothing: device.createBuffer({ size: 16, usage: GPUBufferUsage.STORAGE }),
+      pipelines: new Map(),
+      submitAfter: tf.env().getNumber('WEBGPU_DEFERRED_SUBMIT_BATCH_SIZE'),
+      lost: undefined,
+      refused: undefined,
+    };
+    void device.lost.then(({ reason, message }) => {
+      made.lost = `${reason}${message ? `: ${message}` : ''}`;
+    });
+    states.set(backend, made);
+    state = made;
+  }
+  if (state.lost !== undefined) {
+    fail({
+      mechanism: `kernels-gpu (${kernel})`,
+      argument: 'device',
+      wanted: 'a GPU device that works',
+      given: `one that is lost (${state.lost})`,
+      remedy: "Call setupBackend('webgpu') for a new device; tensors that lived on the old one are gone.",
+    });
+  }
+  if (state.refused !== undefined) {
+    const given = state.refused;
+    state.refused = undefined;
+    fail({
+      mechanism: 'kernels-gpu',
+      argument: 'shader',
+      wanted: 'one that this device accepts',
+      given,
+      remedy: "Update the GPU's driver, or leave the kernels out with setupBackend('webgpu', { kernels: [] }).",
+    });
+  }
+  return state;
+}
