@@ -213,6 +213,7 @@ describe('tokenisers', () => {
     expect(tokeniser.decode(ids)).toBe('call call\u{1F40B}me');
     expect(tokeniser.vocabSize).toBe(261);
     expect(tokeniser.endId).toBe(260);
+    expect(tokeniser.decode([])).toBe('');
     expect((await loadTokeniser(folder)).fingerprint).toBe(tokeniser.fingerprint);
   });
 

@@ -49,8 +49,11 @@ export async function loadTokeniser(path: string): Promise<FileTokeniser> {
     vocabSize: vocabulary.reduce((most, id) => Math.max(most, id + 1), 0),
     endId: endText === null ? undefined : inner.token_to_id(endText),
     encode: (text, options = {}) => Int32Array.from(inner.encode(text, { add_special_tokens: options.addSpecial ?? false }).ids),
+    // the library refuses an empty list
     decode: (ids, options = {}) =>
-      inner.decode(Array.from(ids), { skip_special_tokens: options.skipSpecial ?? true, clean_up_tokenization_spaces: false }),
+      ids.length === 0
+        ? ''
+        : inner.decode(Array.from(ids), { skip_special_tokens: options.skipSpecial ?? true, clean_up_tokenization_spaces: false }),
   };
 }
 
