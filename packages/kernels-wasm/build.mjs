@@ -12,13 +12,13 @@ const variants = {
   simd: ['--enable', 'simd'],
   relaxed: ['--enable', 'simd', '--enable', 'relaxed-simd'],
 };
-const shared = ['-O3', '--noAssert', '--runtime', 'stub', '--importMemory', '--initialMemory', '1', '--noExportMemory'];
+const flags = ['-O3', '--noAssert', '--runtime', 'stub', '--importMemory', '--initialMemory', '1', '--noExportMemory'];
 
 /** Hash of everything that decides what the binaries contain. */
 function fingerprint() {
   const hash = createHash('sha256');
   for (const name of readdirSync(here('src/assembly')).sort()) hash.update(name).update(readFileSync(here(`src/assembly/${name}`)));
-  hash.update(readFileSync(here('../../node_modules/assemblyscript/package.json'))).update(JSON.stringify([variants, shared]));
+  hash.update(readFileSync(here('../../node_modules/assemblyscript/package.json'))).update(JSON.stringify([variants, flags]));
   return hash.digest('hex').slice(0, 32);
 }
 
@@ -44,7 +44,7 @@ if (process.argv.includes('--check')) {
   for (const name of process.argv.includes('--text') ? Object.keys(variants) : stale) {
     const written = {};
     const { error, stderr } = await asc.main(
-      ['index.ts', '--baseDir', here('src/assembly'), '-o', 'kernels.wasm', '-t', 'kernels.wat', ...shared, ...variants[name]],
+      ['index.ts', '--baseDir', here('src/assembly'), '-o', 'kernels.wasm', '-t', 'kernels.wat', ...flags, ...variants[name]],
       { writeFile: (file, contents) => void (written[file] = contents) },
     );
     if (error) {

@@ -139,8 +139,9 @@ export function onlineSoftmax(scores: usize, rows: i32, width: i32, maxima: usiz
   for (let i = 0; i < rows; i++) {
     const row = scores + <usize>i * SCORE_STRIDE;
     const end = row + (<usize>width << 2);
+    // a NaN is passed over here; the exponential keeps it
     let highest = splat(-Infinity);
-    for (let at = row; at < end; at += 16) highest = f32x4.max(highest, v128.load(at));
+    for (let at = row; at < end; at += 16) highest = f32x4.pmax(highest, v128.load(at));
     const before = load<f32>(maxima + (<usize>i << 2));
     const m = max(before, laneMax(highest));
     if (m == -Infinity) {

@@ -1,32 +1,13 @@
-import { fma, loadSome, nfma, splat, storeSome } from './lanes';
+import { expRemainder4, expShift4, fma, loadSome, nfma, splat, storeSome } from './lanes';
 
 // functions of one float32 each, four at a time
-
-// added to a number below 2^22 it leaves the nearest whole number in the low bits
-const MAGIC: f32 = 12582912;
-
-/** e^r for |r| <= ln(2) / 2 where x = r + n ln 2 and t = n + MAGIC. */
-// @ts-ignore: decorator
-@inline
-function expRemainder4(x: v128, t: v128): v128 {
-  const n = f32x4.sub(t, splat(MAGIC));
-  // ln 2 in two parts keeps the remainder exact
-  let r = nfma(n, splat(0.693359375), x);
-  r = nfma(n, splat(-2.1219444e-4), r);
-  let p = fma(splat(1.98756915e-4), r, splat(1.3981999507e-3));
-  p = fma(p, r, splat(8.3334519073e-3));
-  p = fma(p, r, splat(4.1665795894e-2));
-  p = fma(p, r, splat(1.6666665459e-1));
-  p = fma(p, r, splat(5.0000001201e-1));
-  return fma(p, f32x4.mul(r, r), f32x4.add(r, splat(1)));
-}
 
 /** e^x, results below the normal range included; beyond the clamps it is 0 or Infinity by itself, and NaN passes through both. */
 // @ts-ignore: decorator
 @inline
 function wideExp4(x: v128): v128 {
   const clamped = f32x4.pmin(f32x4.pmax(x, splat(-104)), splat(89));
-  const t = fma(clamped, splat(1.44269504), splat(MAGIC));
+  const t = expShift4(clamped);
   const p = expRemainder4(clamped, t);
   // 2^n in two factors: alone it may not fit the exponent field
   const whole = i32x4.sub(t, i32x4.splat(0x4b400000));
@@ -42,7 +23,7 @@ function wideExp4(x: v128): v128 {
 @inline
 function decay4(x: v128): v128 {
   const clamped = f32x4.pmax(f32x4.neg(f32x4.abs(x)), splat(-104));
-  const t = fma(clamped, splat(1.44269504), splat(MAGIC));
+  const t = expShift4(clamped);
   // 2^(n + 64) always fits
   const scale = i32x4.shl(i32x4.add(t, i32x4.splat(127 + 64)), 23);
   return f32x4.mul(f32x4.mul(expRemainder4(clamped, t), scale), splat(5.421010862427522e-20));

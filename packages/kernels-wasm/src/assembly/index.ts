@@ -80,7 +80,7 @@ export {
 } from './functions';
 export { addManyRows, runningSums, sumMiddle, sumRows, sumRuns } from './reduction';
 export { segmentSum } from './rows';
-export { padRows, selectiveBackward, selectiveForward, selectiveScanBytes, selectiveStep, selectiveStepBackward } from './selective-scan';
+export { padRows, selectiveBackward, selectiveForward, selectiveScanBytes } from './selective-scan';
 export { spreadRows, topRows } from './top-k';
 export { blockBackward, blockBackwardBytes, blockForward, blockForwardBytes } from './block-attention';
 export { expertBackward, expertBytes, expertForward, gatherSorted, scatterSorted, sortByExpert } from './experts';

@@ -44,50 +44,100 @@ export function laneMax(x: v128): f32 {
   return max(f32x4.extract_lane(pairs, 0), f32x4.extract_lane(pairs, 1));
 }
 
+// constants of the exponential. Literals would be put together anew in every round of a loop, by three instructions each; a mutable global is one load.
+let lowest: v128 = i32x4(0, 0, 0, 0);
+let highest: v128 = i32x4(0, 0, 0, 0);
+let perLn2: v128 = i32x4(0, 0, 0, 0);
+let ln2High: v128 = i32x4(0, 0, 0, 0);
+let ln2Low: v128 = i32x4(0, 0, 0, 0);
+let c6: v128 = i32x4(0, 0, 0, 0);
+let c5: v128 = i32x4(0, 0, 0, 0);
+let c4: v128 = i32x4(0, 0, 0, 0);
+let c3: v128 = i32x4(0, 0, 0, 0);
+let c2: v128 = i32x4(0, 0, 0, 0);
+let half: v128 = i32x4(0, 0, 0, 0);
+let one: v128 = i32x4(0, 0, 0, 0);
+/** 1.5 * 2^23: added to a number, it leaves the nearest integer in the lowest bits */
+let rounder: v128 = i32x4(0, 0, 0, 0);
+/** the same plus 127: the lowest bits become the exponent field of 2^n */
+let biased: v128 = i32x4(0, 0, 0, 0);
+let infinity: v128 = i32x4(0, 0, 0, 0);
+
+/** Fills the constants; to be called once, before any kernel. */
+export function setConstants(): void {
+  lowest = f32x4.splat(-87.33654);
+  highest = f32x4.splat(88.73);
+  perLn2 = f32x4.splat(1.44269504);
+  ln2High = f32x4.splat(0.693359375);
+  ln2Low = f32x4.splat(-2.12194440e-4);
+  c6 = f32x4.splat(1.9875691500e-4);
+  c5 = f32x4.splat(1.3981999507e-3);
+  c4 = f32x4.splat(8.3334519073e-3);
+  c3 = f32x4.splat(4.1665795894e-2);
+  c2 = f32x4.splat(1.6666665459e-1);
+  half = f32x4.splat(5.0000001201e-1);
+  one = f32x4.splat(1);
+  rounder = f32x4.splat(12582912);
+  infinity = f32x4.splat(Infinity);
+  biased = f32x4.splat(12582912 + 127);
+}
+
+/** x / ln 2 rounded to an integer n, which stands in the lowest bits of the result: it is n + 1.5 * 2^23. */
+// @ts-ignore: decorator
+@inline
+export function expShift4(x: v128): v128 {
+  return fma(x, perLn2, rounder);
+}
+
+/** e^(x - n ln 2), where `shifted` is expShift4(x). */
+// @ts-ignore: decorator
+@inline
+export function expRemainder4(x: v128, shifted: v128): v128 {
+  return expBeyond4(x, f32x4.sub(shifted, rounder));
+}
+
+/** e^(x - n ln 2). */
+// @ts-ignore: decorator
+@inline
+function expBeyond4(x: v128, n: v128): v128 {
+  // ln 2 in two parts keeps the remainder exact
+  const r = nfma(n, ln2Low, nfma(n, ln2High, x));
+  let p = fma(c6, r, c5);
+  p = fma(p, r, c4);
+  p = fma(p, r, c3);
+  p = fma(p, r, c2);
+  p = fma(p, r, half);
+  return fma(p, f32x4.mul(r, r), f32x4.add(r, one));
+}
+
 /** e^x of four lanes, within 2 units in the last place; -Infinity gives 0, results below the normal range become 0, large x gives Infinity, NaN stays. */
 // @ts-ignore: decorator
 @inline
 export function exp4(x: v128): v128 {
-  // range: outside it the result is 0 or Infinity anyway, and the exponent arithmetic below would wrap
-  const clamped = f32x4.pmin(f32x4.splat(88.72284), f32x4.pmax(f32x4.splat(-87.33654), x));
-  const n = f32x4.nearest(f32x4.mul(clamped, f32x4.splat(1.44269504)));
-  // ln 2 in two parts keeps the remainder exact
-  let r = nfma(n, f32x4.splat(0.693359375), clamped);
-  r = nfma(n, f32x4.splat(-2.12194440e-4), r);
-  let p = fma(f32x4.splat(1.9875691500e-4), r, f32x4.splat(1.3981999507e-3));
-  p = fma(p, r, f32x4.splat(8.3334519073e-3));
-  p = fma(p, r, f32x4.splat(4.1665795894e-2));
-  p = fma(p, r, f32x4.splat(1.6666665459e-1));
-  p = fma(p, r, f32x4.splat(5.0000001201e-1));
-  p = fma(p, f32x4.mul(r, r), f32x4.add(r, f32x4.splat(1)));
-  // two factors 2^(n/2): n = 128 alone would not fit the exponent field
-  const whole = i32x4.trunc_sat_f32x4_s(n);
-  const half = i32x4.shr_s(whole, 1);
-  const bias = i32x4.splat(127);
-  const first = i32x4.shl(i32x4.add(half, bias), 23);
-  const second = i32x4.shl(i32x4.add(i32x4.sub(whole, half), bias), 23);
-  let result = f32x4.mul(f32x4.mul(p, first), second);
-  result = v128.andnot(result, f32x4.lt(x, f32x4.splat(-87.33654)));
-  result = v128.bitselect(f32x4.splat(Infinity), result, f32x4.gt(x, f32x4.splat(88.72284)));
-  return v128.bitselect(x, result, f32x4.ne(x, x));
+  // outside this range the result is 0 or Infinity anyway, and the exponent arithmetic below would wrap; NaN passes
+  const clamped = f32x4.pmax(f32x4.pmin(x, highest), lowest);
+  const shifted = expShift4(clamped);
+  // n goes straight to the exponent field: 2^128 alone would not fit one; what is beyond Infinity there is Infinity
+  const result = i32x4.min_s(i32x4.add(expRemainder4(clamped, shifted), i32x4.shl(shifted, 23)), infinity);
+  // NaN, whatever became of its bits
+  return v128.andnot(f32x4.add(result, f32x4.sub(clamped, clamped)), f32x4.lt(x, lowest));
 }
 
-/** e^x of four lanes for x <= 0 (no overflow branch, NaN not kept): the softmax inner loop. */
+/** e^x of four lanes for x <= 0, NaN stays: the softmax inner loop. */
 // @ts-ignore: decorator
 @inline
 export function expNegative4(x: v128): v128 {
-  const clamped = f32x4.pmax(f32x4.splat(-87.33654), x);
-  const n = f32x4.nearest(f32x4.mul(clamped, f32x4.splat(1.44269504)));
-  let r = nfma(n, f32x4.splat(0.693359375), clamped);
-  r = nfma(n, f32x4.splat(-2.12194440e-4), r);
-  let p = fma(f32x4.splat(1.9875691500e-4), r, f32x4.splat(1.3981999507e-3));
-  p = fma(p, r, f32x4.splat(8.3334519073e-3));
-  p = fma(p, r, f32x4.splat(4.1665795894e-2));
-  p = fma(p, r, f32x4.splat(1.6666665459e-1));
-  p = fma(p, r, f32x4.splat(5.0000001201e-1));
-  p = fma(p, f32x4.mul(r, r), f32x4.add(r, f32x4.splat(1)));
-  const scale = i32x4.shl(i32x4.add(i32x4.trunc_sat_f32x4_s(n), i32x4.splat(127)), 23);
-  return v128.andnot(f32x4.mul(p, scale), f32x4.lt(x, f32x4.splat(-87.33654)));
+  const clamped = f32x4.pmax(x, lowest);
+  const shifted = fma(clamped, perLn2, biased);
+  const result = f32x4.mul(expBeyond4(clamped, f32x4.sub(shifted, biased)), i32x4.shl(shifted, 23));
+  return v128.andnot(result, f32x4.lt(x, lowest));
+}
+
+/** e^x of four lanes for |x| <= 87.3, 0 below and e^87.3 above; NaN stays. */
+// @ts-ignore: decorator
+@inline
+export function expDecay4(x: v128): v128 {
+  return expNegative4(f32x4.pmin(x, f32x4.neg(lowest)));
 }
 
 /** 1 / (1 + e^-x) of four lanes; both ends saturate. */

@@ -1,4 +1,4 @@
-import { exp1, fma, loadSome, nfma, splat, storeSome } from './lanes';
+import { exp1, expDecay4, loadSome, nfma, splat, storeSome } from './lanes';
 import { gemmPacked, packRows, packTransposed } from './gemm';
 import { stripRows } from './tile';
 
@@ -64,25 +64,6 @@ export function queryStep(): usize {
   return keyStride * CHUNK + 64;
 }
 
-/** e^x, exact 0 below -87.3 and no more than e^87.3 above. */
-// @ts-ignore: decorator
-@inline
-function decay4(x: v128): v128 {
-  const low = splat(-87.33654);
-  const clamped = f32x4.pmin(splat(87.33654), f32x4.pmax(low, x));
-  const n = f32x4.nearest(f32x4.mul(clamped, splat(1.44269504)));
-  let r = nfma(n, splat(0.693359375), clamped);
-  r = nfma(n, splat(-2.12194440e-4), r);
-  let p = fma(splat(1.9875691500e-4), r, splat(1.3981999507e-3));
-  p = fma(p, r, splat(8.3334519073e-3));
-  p = fma(p, r, splat(4.1665795894e-2));
-  p = fma(p, r, splat(1.6666665459e-1));
-  p = fma(p, r, splat(5.0000001201e-1));
-  p = fma(p, f32x4.mul(r, r), f32x4.add(r, splat(1)));
-  const scale = i32x4.shl(i32x4.add(i32x4.trunc_sat_f32x4_s(n), i32x4.splat(127)), 23);
-  return v128.andnot(f32x4.mul(p, scale), f32x4.lt(x, low));
-}
-
 // @ts-ignore: decorator
 @inline
 function loadRow(p: usize, d: i32, extent: i32): v128 {
@@ -126,7 +107,7 @@ export function chunkDecays(mode: i32, g: usize, gStride: usize, longest: i32): 
   }
   for (let d = 0; d < dims; d += 4) {
     const at = <usize>d << 2;
-    v128.store(pending + at, f32x4.mul(v128.load(pending + at), decay4(loadRow(g, d, keyDim))));
+    v128.store(pending + at, f32x4.mul(v128.load(pending + at), expDecay4(loadRow(g, d, keyDim))));
     v128.store(eRows + at, splat(1));
   }
   for (let i = 1; i < longest; i++) {
@@ -136,7 +117,7 @@ export function chunkDecays(mode: i32, g: usize, gStride: usize, longest: i32): 
     let inside = i32x4.splat(-1);
     for (let d = 0; d < dims; d += 4) {
       const at = <usize>d << 2;
-      const e = f32x4.mul(v128.load(before + at), decay4(loadRow(g, d, keyDim)));
+      const e = f32x4.mul(v128.load(before + at), expDecay4(loadRow(g, d, keyDim)));
       v128.store(row + at, e);
       inside = v128.and(inside, v128.and(f32x4.ge(e, low), f32x4.le(e, high)));
     }

@@ -2,36 +2,38 @@ import { exp4, fma, laneSum, put4, splat, take4 } from './lanes';
 
 // state space scan of Mamba: h_t = exp(delta_t A) h_(t-1) + delta_t B_t u_t, y_t = sum_n C_t h_t + D u_t
 
+/** bytes of states and decays that the gradient keeps at a time: they stay in the second cache */
+const KEPT: usize = 0x80000;
+/** channels that the gradient takes through a segment before the next: their numbers of one token fill a line of the cache */
+const BLOCK: i32 = 16;
+
 let rates: usize = 0; // A in padded rows [C][N up to a multiple of 4]
-let inputs: usize = 0; // B_t padded
-let outputs: usize = 0; // C_t padded
-let hidden: usize = 0; // [C][N], forward; [steps + 1][C][N], backward
-let borders: usize = 0; // [chunks][C][N]
+let inputRow: usize = 0; // [N] a padded row
+let outputRow: usize = 0;
+let hidden: usize = 0; // forward: [C][N]; backward: [segment + 1][block][N]
+let decays: usize = 0; // [segment][block][N] exp(delta A)
+let borders: usize = 0; // [segments][C][N] states at the starts of the segments
 let carry: usize = 0; // [C][N] gradient of the state
-let dRates: usize = 0;
+let dRates: usize = 0; // [C][N]
 let dInputs: usize = 0;
 let dOutputs: usize = 0;
+let segment: i32 = 0; // tokens whose states the gradient keeps at a time
 let line: usize = 0; // bytes of a padded row of N
 let lanes: usize = 0; // bytes of [C][N]
-
-/** Steps whose states the gradient holds at a time: the root of the length, so that both those and the borders between chunks stay few. */
-// @ts-ignore: decorator
-@inline
-function stepsFor(time: i32): i32 {
-  return <i32>ceil<f64>(sqrt<f64>(<f64>time));
-}
 
 function layout(at: usize, time: i32, channels: i32, states: i32, backward: bool): usize {
   line = <usize>((states + 3) & ~3) << 2;
   lanes = line * channels;
-  const steps = <usize>stepsFor(time);
   rates = at;
-  inputs = rates + lanes;
-  outputs = inputs + line;
-  hidden = outputs + line;
+  inputRow = rates + lanes;
+  outputRow = inputRow + line;
+  hidden = outputRow + line;
   if (!backward) return hidden + lanes;
-  borders = hidden + lanes * (steps + 1);
-  carry = borders + lanes * (steps + 1);
+  const held = line * min(channels, BLOCK);
+  segment = min(time, max(16, <i32>(KEPT / (held << 1))));
+  decays = hidden + held * (segment + 1);
+  borders = decays + held * segment;
+  carry = borders + lanes * ((time + segment - 1) / segment);
   dRates = carry + lanes;
   dInputs = dRates + lanes;
   dOutputs = dInputs + line;
@@ -61,24 +63,36 @@ export function unpadRows(rows: i32, states: i32, from: usize, to: usize): void 
   }
 }
 
-/** One token: states at `before` move on to `after` (may be the same); with `y`, the outputs are written. */
-export function selectiveStep(channels: i32, u: usize, delta: usize, skip: usize, before: usize, after: usize, y: usize): void {
-  let a = rates;
-  for (let c = 0; c < channels; c++) {
-    const x = load<f32>(u + (<usize>c << 2));
-    const step = load<f32>(delta + (<usize>c << 2));
-    const d = splat(step);
-    const drive = splat(step * x);
+/** A row of `states` floats where it lies, or a padded copy at `to` when it does not fill its lanes. */
+// @ts-ignore: decorator
+@inline
+function rowOf(states: i32, from: usize, to: usize): usize {
+  if ((states & 3) == 0) return from;
+  padRows(1, states, from, to);
+  return to;
+}
+
+/** One token forward: states at `before` move on to `after` (may be the same). The decays go to `kept` with `keep`, the outputs to `y` with `read`. */
+// @ts-ignore: decorator
+@inline
+function step(
+  channels: i32, u: usize, delta: usize, skip: usize, a: usize, b: usize, c: usize, before: usize, after: usize, keep: bool, kept: usize, read: bool, y: usize,
+): void {
+  for (let i = 0; i < channels; i++) {
+    const x = load<f32>(u + (<usize>i << 2));
+    const width = load<f32>(delta + (<usize>i << 2));
+    const d = splat(width);
+    const drive = splat(width * x);
+    const row = line * i;
     let sum = splat(0);
     for (let n: usize = 0; n < line; n += 16) {
-      const h = fma(exp4(f32x4.mul(d, v128.load(a + n))), v128.load(before + n), f32x4.mul(drive, v128.load(inputs + n)));
-      v128.store(after + n, h);
-      sum = fma(v128.load(outputs + n), h, sum);
+      const e = exp4(f32x4.mul(d, v128.load(a + row + n)));
+      const h = fma(e, v128.load(before + row + n), f32x4.mul(drive, v128.load(b + n)));
+      v128.store(after + row + n, h);
+      if (keep) v128.store(kept + row + n, e);
+      if (read) sum = fma(v128.load(c + n), h, sum);
     }
-    if (y) store<f32>(y + (<usize>c << 2), laneSum(sum) + (skip ? load<f32>(skip + (<usize>c << 2)) * x : 0));
-    a += line;
-    before += line;
-    after += line;
+    if (read) store<f32>(y + (<usize>i << 2), laneSum(sum) + (skip ? load<f32>(skip + (<usize>i << 2)) * x : 0));
   }
 }
 
@@ -92,37 +106,35 @@ export function selectiveForward(batch: i32, time: i32, channels: i32, states: i
     padRows(channels, states, state ? state + <usize>i * stateBytes : 0, hidden);
     for (let t = 0; t < time; t++) {
       const token = <usize>(i * time + t);
-      padRows(1, states, b + ((token * states) << 2), inputs);
-      padRows(1, states, c + ((token * states) << 2), outputs);
-      selectiveStep(channels, u + token * row, delta + token * row, skip, hidden, hidden, y + token * row);
+      const place = (token * states) << 2;
+      step(channels, u + token * row, delta + token * row, skip, rates, rowOf(states, b + place, inputRow), rowOf(states, c + place, outputRow), hidden, hidden, false, 0, true, y + token * row);
     }
     unpadRows(channels, states, hidden, final + <usize>i * stateBytes);
   }
 }
 
-/** One token backwards. */
-export function selectiveStepBackward(channels: i32, u: usize, delta: usize, skip: usize, before: usize, after: usize, dy: usize, gu: usize, gDelta: usize, gSkip: usize): void {
-  let a = rates;
-  let da = dRates;
-  let g = carry;
-  for (let c = 0; c < channels; c++) {
-    const at = <usize>c << 2;
+/** One token backwards; g is the gradient of the state. */
+// @ts-ignore: decorator
+@inline
+function stepBackward(channels: i32, u: usize, delta: usize, skip: usize, a: usize, da: usize, g: usize, b: usize, c: usize, before: usize, kept: usize, dy: usize, gu: usize, gDelta: usize, gSkip: usize): void {
+  const held = line * channels;
+  for (let i = 0; i < channels; i++) {
+    const at = <usize>i << 2;
     const x = load<f32>(u + at);
-    const step = load<f32>(delta + at);
+    const width = load<f32>(delta + at);
     const up = load<f32>(dy + at);
-    const d = splat(step);
-    const drive = splat(step * x);
+    const d = splat(width);
+    const drive = splat(width * x);
     const upstream = splat(up);
     let dDrive = splat(0);
     let dStep = splat(0);
     for (let n: usize = 0; n < line; n += 16) {
       const rate = v128.load(a + n);
-      const e = exp4(f32x4.mul(d, rate));
-      const dh = fma(upstream, v128.load(outputs + n), v128.load(g + n));
-      v128.store(dOutputs + n, fma(upstream, v128.load(after + n), v128.load(dOutputs + n)));
+      const dh = fma(upstream, v128.load(c + n), v128.load(g + n));
+      v128.store(dOutputs + n, fma(upstream, v128.load(before + held + n), v128.load(dOutputs + n)));
       v128.store(dInputs + n, fma(dh, drive, v128.load(dInputs + n)));
-      dDrive = fma(dh, v128.load(inputs + n), dDrive);
-      const decayed = f32x4.mul(dh, e);
+      dDrive = fma(dh, v128.load(b + n), dDrive);
+      const decayed = f32x4.mul(dh, v128.load(kept + n));
       const dExponent = f32x4.mul(decayed, v128.load(before + n));
       dStep = fma(dExponent, rate, dStep);
       v128.store(da + n, fma(dExponent, d, v128.load(da + n)));
@@ -130,54 +142,65 @@ export function selectiveStepBackward(channels: i32, u: usize, delta: usize, ski
     }
     const driven = laneSum(dDrive);
     store<f32>(gDelta + at, laneSum(dStep) + driven * x);
-    store<f32>(gu + at, driven * step + (skip ? load<f32>(skip + at) * up : 0));
+    store<f32>(gu + at, driven * width + (skip ? load<f32>(skip + at) * up : 0));
     if (gSkip) store<f32>(gSkip + at, load<f32>(gSkip + at) + up * x);
     a += line;
     da += line;
     g += line;
     before += line;
-    after += line;
+    kept += line;
   }
 }
 
-/** Gradients of selectiveForward; gSkip is added to, gState may be 0. */
+/** Gradients of selectiveForward; gSkip is added to, gState may be 0. Within a segment, a block of channels goes forwards and back before the next. */
 export function selectiveBackward(batch: i32, time: i32, channels: i32, states: i32, u: usize, delta: usize, transition: usize, b: usize, c: usize, skip: usize, state: usize, dy: usize, dFinal: usize, gu: usize, gDelta: usize, gTransition: usize, gb: usize, gc: usize, gSkip: usize, gState: usize, scratch: usize): void {
   layout(scratch, time, channels, states, true);
   padRows(channels, states, transition, rates);
   memory.fill(dRates, 0, lanes);
-  const stateBytes = <usize>(channels * states) << 2;
+  const rowBytes = <usize>states << 2;
+  const stateBytes = rowBytes * channels;
   const row = <usize>channels << 2;
-  const steps = stepsFor(time);
+  memory.fill(gb, 0, rowBytes * batch * time);
+  memory.fill(gc, 0, rowBytes * batch * time);
+  const lastSegment = (time - 1) / segment;
   for (let i = 0; i < batch; i++) {
-    // states at the borders of the chunks
-    padRows(channels, states, state ? state + <usize>i * stateBytes : 0, hidden);
-    for (let t = 0; t < time; t++) {
-      const token = <usize>(i * time + t);
-      if (t % steps == 0) memory.copy(borders + <usize>(t / steps) * lanes, hidden, lanes);
-      padRows(1, states, b + ((token * states) << 2), inputs);
-      selectiveStep(channels, u + token * row, delta + token * row, 0, hidden, hidden, 0);
+    const start = <usize>i * time;
+    padRows(channels, states, state ? state + <usize>i * stateBytes : 0, borders);
+    for (let n = 0; n < lastSegment; n++) {
+      const after = borders + lanes * (n + 1);
+      memory.copy(after, after - lanes, lanes);
+      for (let t = n * segment; t < (n + 1) * segment; t++) {
+        const token = start + t;
+        step(channels, u + token * row, delta + token * row, 0, rates, rowOf(states, b + token * rowBytes, inputRow), 0, after, after, false, 0, false, 0);
+      }
     }
     padRows(channels, states, dFinal + <usize>i * stateBytes, carry);
-    for (let chunk = (time - 1) / steps; chunk >= 0; chunk--) {
-      const start = chunk * steps;
-      const end = min(time, start + steps);
-      memory.copy(hidden, borders + <usize>chunk * lanes, lanes);
-      for (let t = start; t < end; t++) {
-        const token = <usize>(i * time + t);
-        const at = hidden + <usize>(t - start) * lanes;
-        padRows(1, states, b + ((token * states) << 2), inputs);
-        selectiveStep(channels, u + token * row, delta + token * row, 0, at, at + lanes, 0);
-      }
-      for (let t = end - 1; t >= start; t--) {
-        const token = <usize>(i * time + t);
-        const at = hidden + <usize>(t - start) * lanes;
-        padRows(1, states, b + ((token * states) << 2), inputs);
-        padRows(1, states, c + ((token * states) << 2), outputs);
-        memory.fill(dInputs, 0, line);
-        memory.fill(dOutputs, 0, line);
-        selectiveStepBackward(channels, u + token * row, delta + token * row, skip, at, at + lanes, dy + token * row, gu + token * row, gDelta + token * row, gSkip);
-        unpadRows(1, states, dInputs, gb + ((token * states) << 2));
-        unpadRows(1, states, dOutputs, gc + ((token * states) << 2));
+    for (let n = lastSegment; n >= 0; n--) {
+      const first = start + n * segment;
+      const count = min(segment, time - n * segment);
+      for (let from = 0; from < channels; from += BLOCK) {
+        const width = min(BLOCK, channels - from);
+        const held = line * width;
+        const a = rates + line * from;
+        const channel = <usize>from << 2;
+        memory.copy(hidden, borders + lanes * n + line * from, held);
+        for (let t = 0; t < count; t++) {
+          const place = (first + t) * row + channel;
+          const at = hidden + held * t;
+          step(width, u + place, delta + place, 0, a, rowOf(states, b + (first + t) * rowBytes, inputRow), 0, at, at + held, true, decays + held * t, false, 0);
+        }
+        for (let t = count - 1; t >= 0; t--) {
+          const place = (first + t) * row + channel;
+          const own = (first + t) * rowBytes;
+          padRows(1, states, gb + own, dInputs);
+          padRows(1, states, gc + own, dOutputs);
+          stepBackward(
+            width, u + place, delta + place, skip ? skip + channel : 0, a, dRates + line * from, carry + line * from, rowOf(states, b + own, inputRow), rowOf(states, c + own, outputRow),
+            hidden + held * t, decays + held * t, dy + place, gu + place, gDelta + place, gSkip ? gSkip + channel : 0,
+          );
+          unpadRows(1, states, dInputs, gb + own);
+          unpadRows(1, states, dOutputs, gc + own);
+        }
       }
     }
     if (gState) unpadRows(channels, states, carry, gState + <usize>i * stateBytes);

@@ -1,4 +1,4 @@
-import { fma, splat } from './lanes';
+import { fma, setConstants, splat } from './lanes';
 
 // register tiles of the matrix product: twelve accumulators of four lanes, two vectors of B and one broadcast of A in flight.
 // the loops over k take one step at a time: in an unrolled body the optimiser nests the steps of each accumulator, and all operands spill
@@ -6,9 +6,10 @@ import { fma, splat } from './lanes';
 /** 8 floats per row where a tile that hangs over the edge is written first. */
 let edge: usize = 0;
 
-/** Gives the kernels 256 bytes of their own for tiles at the edge. */
+/** Starts the kernels: 256 bytes of their own for tiles at the edge, and the constants. */
 export function setEdge(p: usize): void {
   edge = p;
+  setConstants();
 }
 
 // @ts-ignore: decorator
