@@ -28,6 +28,18 @@ test('a hybrid is composed, learns, writes, and is saved whole', async () => {
   expect(out).toContain(`${count.toLocaleString('en')} parameters`);
 });
 
+test('a checkpoint is loaded, learns a text, and is saved under the names that it came with', async () => {
+  const runs = join(root, 'runs');
+  for (const name of ['base-llama', 'fine-tuned']) rmSync(join(runs, name), { recursive: true, force: true });
+  const out = await example('examples/fine-tune.ts');
+  const [before, after] = [...out.matchAll(/held out, (?:before|after): ([\d.]+)/g)].map((match) => Number(match[1]));
+  expect(after).toBeLessThan(before!);
+  const names = (name: string): string[] =>
+    Object.keys(readSafetensors(readFileSync(join(runs, name, 'model.safetensors'))).tensors).toSorted();
+  expect(names('fine-tuned')).toEqual(names('base-llama'));
+  expect(names('fine-tuned')).toContain('model.layers.1.self_attn.q_proj.weight');
+});
+
 test('a state goes to another process, which writes what this one would have written', async () => {
   expect(await example('examples/hand-over-state.ts')).toContain('and this one writes the same');
 });
