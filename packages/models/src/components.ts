@@ -20,6 +20,7 @@ import {
 import {
   Lm2,
   Memformer,
+  MemformerRecurrence,
   MemoryLayer,
   RecurrentMemoryTransformer,
   TitansMemoryAsContext,
@@ -28,7 +29,7 @@ import {
   TitansNeuralMemory,
   TransformerXlRecurrence,
 } from '@seqloom/memory';
-import type { MemoryLayerConfig, RecurrentMemoryTransformerConfig } from '@seqloom/memory';
+import type { MemformerRecurrenceConfig, MemoryLayerConfig, RecurrentMemoryTransformerConfig } from '@seqloom/memory';
 import {
   LandmarkAttention,
   MobaAttention,
@@ -92,5 +93,7 @@ export const defaultComponents: Components = {
   segments: {
     'recurrent-memory-transformer': (config, stack) =>
       new RecurrentMemoryTransformer(config as unknown as RecurrentMemoryTransformerConfig, stack),
+    // layers of a cross pattern read its memory
+    memformer: (config, stack) => new MemformerRecurrence(config as unknown as MemformerRecurrenceConfig, stack),
   },
 };

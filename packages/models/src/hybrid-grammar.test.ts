@@ -214,6 +214,20 @@ describe('segment recurrence', () => {
   });
 });
 
+describe('a layer that reads a context', () => {
+  it('reads the memory of a segment recurrence, alone among the layers, and is refused without', () => {
+    const reader = { type: 'mha-mqa-gqa', heads: 2, pattern: 'noncausal-cross' };
+    const config: HybridConfig = { ...base, mixers: 'full, reader, window', definitions: { ...definitions, reader } };
+    const segments = { type: 'memformer', heads: 2, slots: 3, segmentLength: 4 };
+    withModel({ ...config, segments }, (model) => expect(splitError(model, 11, [1, 5, 9])).toBeLessThan(2e-4));
+    withModel(config, (model) => {
+      const ids = idsOf(1, 3);
+      expect(() => model.forward(ids)).toThrow(/layer 1 has the pattern noncausal-cross/);
+      ids.dispose();
+    });
+  });
+});
+
 describe('a bad config is refused before a tensor is made', () => {
   it.each<[string, Partial<HybridConfig>, RegExp]>([
     ['a pattern of another length', { mixers: 'conv*25', depth: 27 }, /25 layers/],

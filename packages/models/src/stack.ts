@@ -91,12 +91,15 @@ export class Stack extends SequenceMixer {
 
   mix(input: MixInput): MixerResult {
     let x = this.#place(input);
+    const none = { context: null, contextValid: null };
     const states: Record<string, State> = {};
     const made = new Map<number, SharedKeyValue>();
     for (const [index, layer] of this.layers.entries()) {
       const from = this.#keyValueFrom[index] ?? null;
       const keyValue = from === null ? undefined : made.get(from);
-      const result = layer.mix({ ...input, x, state: childState(input.state, String(index)), keyValue });
+      const reads = layer.pattern.endsWith('cross');
+      if (reads && !input.context) refuseContext(index, layer.pattern);
+      const result = layer.mix({ ...input, ...(reads ? {} : none), x, state: childState(input.state, String(index)), keyValue });
       x = result.output;
       states[index] = result.state;
       if (result.keyValue && this.#keyValueFrom.includes(index)) made.set(index, result.keyValue);
@@ -123,4 +126,14 @@ export class Stack extends SequenceMixer {
     const rows = gatherRows({ table: table.value, indices: tf.cast(tf.reshape(tf.minimum(index, most - 1), [-1]), 'int32') });
     return tf.add(x, tf.reshape(rows, [batch, length, dim])) as tf.Tensor3D;
   }
+}
+
+function refuseContext(index: number, pattern: string): never {
+  return fail({
+    mechanism: 'stack',
+    argument: 'context',
+    wanted: `given, since layer ${index} has the pattern ${pattern}`,
+    given: 'none',
+    remedy: 'Run the stack in a segment recurrence that has a memory to read, such as memformer, or use a self pattern.',
+  });
 }

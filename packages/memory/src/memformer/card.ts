@@ -18,7 +18,7 @@ export const card: MechanismCard = {
   complexity: { train: 'O(T N D)', decode: 'O(N D)' },
   reference: { repository: 'lucidrains/memformer', path: 'memformer/memformer.py', licence: 'MIT' },
   deviations: [
-    'The causal layer is one sublayer of reading with a memory of its own, to be stacked with any attention; the paper has one memory for the network, which the encoder form has.',
+    'The causal layer is one sublayer of reading with a memory of its own, to be stacked with any attention; the paper has one memory for the network, which the encoder and the recurrence around a stack have.',
     'In the causal layer tokens of a segment only read, and a full segment is written for the segments after it; the encoder sees its segment in both directions, as published.',
     'The temperature of the writer is 0.25 by default: the paper only says that it is below 1.',
     'A slot that attends to itself takes m W_V like a token does; the paper also writes m.',

@@ -11,4 +11,6 @@ export { AttentionMaps, GatedWriter, NormalisedWriter } from './modules.ts';
 export type { MemoryWriter } from './modules.ts';
 export { naiveMemformerMemory } from './naive.ts';
 export type { NaiveMap, NaiveMemformerParameters, NaiveMemformerSettings } from './naive.ts';
+export { MemformerRecurrence } from './recurrence.ts';
+export type { MemformerRecurrenceConfig } from './recurrence.ts';
 export type { AttentionTensors, GatedWriterTensors, MemformerParameters, NormalisedWriterTensors } from './parameters.ts';

@@ -1,4 +1,6 @@
-import { gatherRows, tidy } from '@seqloom/core';
+import { MultiHeadAttention } from '@seqloom/attention';
+import { Block, childState, gatherRows, joinStates, SequenceMixer, tidy } from '@seqloom/core';
+import type { MixerResult, MixInput, StateShapes } from '@seqloom/core';
 import { goldenSuite, mixerLaws, opLaws, opTensor, relativeError64, uniform64 } from '@seqloom/testing';
 import type { Array64, Arrays64, OpSubject, OpTensors } from '@seqloom/testing';
 import * as tf from '@tensorflow/tfjs-core';
@@ -12,6 +14,7 @@ import { memformerMemory } from './memformer.ts';
 import { naiveMemformerMemory } from './naive.ts';
 import type { NaiveMemformerParameters } from './naive.ts';
 import type { AttentionTensors, MemformerParameters } from './parameters.ts';
+import { MemformerRecurrence } from './recurrence.ts';
 
 const DIM = 4;
 const SLOTS = 3;
@@ -249,6 +252,41 @@ mixerLaws({
   card: { ...card, decode: 'none' },
   name: 'memformer encoder',
   build: () => new MemformerEncoder({ ...config, dim: 6, segmentLength: 6 }),
+});
+
+/** Causal attention, then a layer that reads the context. */
+class ReadingStack extends SequenceMixer {
+  readonly mechanism = 'reading-stack';
+  readonly pattern = 'causal-self';
+  readonly dim = 4;
+  readonly attention = new Block({ mixer: new MultiHeadAttention({ dim: 4, heads: 2, seed: 4 }) });
+  readonly reader = new Block({ mixer: new MultiHeadAttention({ dim: 4, heads: 2, pattern: 'noncausal-cross', seed: 5 }) });
+
+  stateShapes(batch: number): StateShapes {
+    const inner = Object.entries(this.attention.stateShapes(batch)).map(([name, shape]) => [`attention.${name}`, shape]);
+    return { ...(Object.fromEntries(inner) as StateShapes), 'attention.position': [batch] };
+  }
+
+  mix(input: MixInput): MixerResult {
+    const { output, state } = this.attention.mix({ ...input, context: null, state: childState(input.state, 'attention') });
+    const read = this.reader.mix({ ...input, x: output });
+    return { output: read.output, state: joinStates(read.state.position, { attention: state }) };
+  }
+}
+
+mixerLaws({
+  card: { ...card, decode: 'bounded-cache' },
+  name: 'memformer around a stack',
+  build: () => new MemformerRecurrence({ dim: 4, heads: 2, slots: 2, segmentLength: 4, seed: 3 }, new ReadingStack()),
+  badConfigs: [
+    {
+      build: () => {
+        const stack = Object.assign(Object.create(ReadingStack.prototype) as ReadingStack, { dim: 4, pattern: 'causal-self' });
+        return new MemformerRecurrence({ dim: 8, heads: 2, slots: 2, segmentLength: 4 }, stack);
+      },
+      argument: 'stack',
+    },
+  ],
 });
 
 goldenSuite({

@@ -16,6 +16,7 @@ import { titansModels } from './titans-models.ts';
 import { rmt } from './rmt.ts';
 import { lm2 } from './lm2.ts';
 import { routingTransformer } from './routing-transformer.ts';
+import { memformer } from './memformer.ts';
 
 export type { Architecture } from './architecture.ts';
 export type { MambaLmShape } from './mamba-lm.ts';
@@ -33,6 +34,7 @@ export type { TitansShape } from './titans-models.ts';
 export type { RmtShape } from './rmt.ts';
 export type { Lm2Shape } from './lm2.ts';
 export type { RoutingShape } from './routing-transformer.ts';
+export type { MemformerShape } from './memformer.ts';
 
 /** Published architectures by id, for configs of any shape. */
 export const architectures = {
@@ -51,6 +53,7 @@ export const architectures = {
   rmt,
   lm2,
   'routing-transformer': routingTransformer,
+  memformer,
 };
 
 /** Names of all published sizes, such as `based/360m`. */

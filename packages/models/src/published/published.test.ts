@@ -103,6 +103,7 @@ const tiny: { readonly [Id in keyof Known]: Parameters<Known[Id]['config']>[0] }
   'titans-models': { variant: 'context', vocabSize: 11, dim: 8, depth: 2, heads: 2, hidden: 12, segmentLength: 3 },
   rmt: { vocabSize: 11, dim: 8, depth: 2, heads: 2, positions: 16, segmentLength: 4, memoryTokens: 2 },
   lm2: { vocabSize: 11, dim: 8, depth: 2, heads: 4, kvHeads: 2, hidden: 12, slots: 3, memoryHeads: 2, segmentLength: 3 },
+  memformer: { vocabSize: 11, dim: 8, depth: 2, heads: 2, slots: 3, segmentLength: 3 },
   'routing-transformer': { vocabSize: 11, dim: 8, depth: 2, heads: 2, clusters: 2, window: 3, localWindow: 3, routedLayers: 1 },
 };
 
@@ -162,6 +163,7 @@ describe('every architecture', () => {
 describe('other forms of an architecture', () => {
   it.each<[string, HybridConfig]>([
     ['mamba', architectures['mamba-lm'].config({ layer: 'mamba', vocabSize: 11, dim: 8, depth: 2, stateDim: 4 })],
+    ['memformer, gated', architectures.memformer.config({ ...tiny.memformer, writer: 'gated' })],
     ['rat alone', architectures.rat.config({ vocabSize: 11, dim: 8, heads: 4, depth: 2, chunkSize: 3 })],
     ...(['gate', 'layer', 'memory'] as const).map((variant): [string, HybridConfig] => [
       `titans, ${variant}`,
