@@ -261,6 +261,14 @@ describe('loading', () => {
     model.dispose();
   });
 
+  it('holds nothing but what was loaded so far: no weight is made twice', async () => {
+    const held = tf.memory().numBytes;
+    const over: number[] = [];
+    const { model } = await load(llama, llamaTensors(), { onProgress: ({ done }) => over.push(tf.memory().numBytes - held - done) });
+    expect(Math.max(...over)).toBe(0);
+    model.dispose();
+  });
+
   it('knows every rotary scaling that its layers have', () => {
     const rotary = (change: object): unknown => {
       const { definitions } = findAdapter(new ConfigReader(llama)).toHybrid(new ConfigReader({ ...llama, ...change }));
