@@ -122,10 +122,11 @@ function assign(parameter: Parameter, { shape, data }: LaidTensor): void {
 
 function readNumbers(name: string, tensor: SafeTensor, dtype: LoadDtype, label: string): Float32Array {
   const data = toFloat32(tensor);
-  // zero times a number is zero, and times NaN or infinity is NaN: a loop without a branch
-  let zero = 0;
-  for (let i = 0; i < data.length; i++) zero += data[i]! * 0;
-  if (zero !== 0) {
+  // an exponent of ones, which NaN and infinity have alone, carries into the sign: a loop without a branch
+  const words = new Int32Array(data.buffer, data.byteOffset, data.length);
+  let signs = 0;
+  for (let i = 0; i < words.length; i++) signs |= (words[i]! & 0x7f800000) + 0x00800000;
+  if (signs < 0) {
     const bad = data.findIndex((value) => !Number.isFinite(value));
     const remedy = 'The checkpoint is damaged or its training diverged: fetch another.';
     fail({ mechanism, argument: `${label} ${name}`, wanted: 'finite', given: `${data[bad]} at index ${bad}`, remedy });
