@@ -1,3 +1,4 @@
+import { readFile } from 'node:fs/promises';
 import { deferParameters, disposeState, setupBackend, valueAndGradients } from '@seqloom/core';
 import * as tf from '@tensorflow/tfjs-core';
 import { beforeAll, describe, expect, it } from 'vitest';
@@ -150,6 +151,18 @@ describe('every published size', () => {
     const model = deferParameters(() => new HybridModel(config));
     expect(model.countParameters()).toBe(architectures[id].sizes[size]!.parameters);
     model.dispose();
+  });
+});
+
+describe('the README', () => {
+  it('has a row for every published size', async () => {
+    const text = await readFile(new URL('../../README.md', import.meta.url), 'utf8');
+    const rows = text.split('\n').map((line) => line.split('|').map((cell) => cell.trim()));
+    const told = new Map(rows.map(([, name, count]) => [name, count]));
+    for (const name of publishedNames()) {
+      const [id, size] = name.split('/') as [keyof Known, string];
+      expect(told.get(`\`${name}\``), name).toBe(architectures[id].sizes[size]!.parameters.toLocaleString('en'));
+    }
   });
 });
 
