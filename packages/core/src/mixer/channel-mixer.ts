@@ -64,8 +64,8 @@ const MlpSchema = v.strictObject({
   hidden: v.optional(positiveInteger),
   /** act(W_gate x) * (W_up x), as in SwiGLU; otherwise act(W_up x) */
   gated: v.optional(v.boolean(), true),
-  /** none: the product of two linear maps, as in TransNormerLLM's SGLU */
-  activation: v.optional(v.picklist(['silu', 'gelu', 'relu', 'none']), 'silu'),
+  /** gelu-tanh: GPT-2's approximation; none: the product of two linear maps, as in TransNormerLLM's SGLU */
+  activation: v.optional(v.picklist(['silu', 'gelu', 'gelu-tanh', 'relu', 'none']), 'silu'),
   bias: v.optional(v.boolean(), false),
   seed: v.optional(v.number(), 0),
   /** factor on the gate before its activation, as in Falcon-H1 */
@@ -112,9 +112,13 @@ export class Mlp extends ChannelMixer {
   }
 }
 
-function activate(x: tf.Tensor, activation: 'silu' | 'gelu' | 'relu' | 'none'): tf.Tensor {
+function activate(x: tf.Tensor, activation: 'silu' | 'gelu' | 'gelu-tanh' | 'relu' | 'none'): tf.Tensor {
   if (activation === 'none') return x;
   if (activation === 'silu') return tf.mul(x, tf.sigmoid(x));
   if (activation === 'relu') return tf.relu(x);
+  if (activation === 'gelu-tanh') {
+    const bent = tf.mul(tf.add(x, tf.mul(tf.mul(tf.square(x), x), 0.044715)), Math.sqrt(2 / Math.PI));
+    return tf.mul(tf.mul(x, 0.5), tf.add(1, tf.tanh(bent)));
+  }
   return tf.mul(tf.mul(x, 0.5), tf.add(1, tf.erf(tf.mul(x, Math.SQRT1_2))));
 }

@@ -28,7 +28,7 @@ export const rmt: Architecture<RmtShape> = {
     mixers: 'attention',
     definitions: {
       attention: { type: 'mha-mqa-gqa', heads, rotary: null, bias: true, outputBias: true },
-      mlp: { type: 'mlp', gated: false, hidden: 4 * dim, activation: 'gelu', bias: true },
+      mlp: { type: 'mlp', gated: false, hidden: 4 * dim, activation: 'gelu-tanh', bias: true },
     },
     norm: { type: 'layer', epsilon: 1e-5 },
     positions: { type: 'learned', max: positions },
