@@ -1,4 +1,5 @@
 import * as tf from '@tensorflow/tfjs-core';
+import { findGpu, importOptional, shareWebGpuDevice, sharedWebGpuDevice } from './web-gpu.ts';
 
 /** Options that reach the backends. */
 export interface BackendOptions {
@@ -21,19 +22,6 @@ interface BackendLoader {
 }
 
 const inNode = typeof process !== 'undefined' && process.versions?.node !== undefined;
-
-/** An import that bundlers leave alone, for packages that may be absent. */
-async function importOptional(name: string): Promise<Record<string, unknown> | undefined> {
-  try {
-    return (await import(/* @vite-ignore */ /* webpackIgnore: true */ name)) as Record<string, unknown>;
-  } catch (error) {
-    const { code = '', message } = error as { code?: string; message: string };
-    // runtimes and dev servers word it differently, but each names the package that is not there
-    const absent = /MODULE_NOT_FOUND/.test(code) || /cannot find|(failed|not) (to )?(load|resolve)/i.test(message);
-    if ((absent && message.includes(name)) || !inNode) return undefined;
-    throw new Error(`${name} is installed but does not load: ${message}`, { cause: error });
-  }
-}
 
 async function useKernels(
   given: readonly KernelPackage[] | undefined,
@@ -69,9 +57,6 @@ async function loadWasm(options: BackendOptions): Promise<Verdict> {
   }
 }
 
-/** The device that runs the registered backend; a second one would compile every shader anew. */
-let webGpu: { device: GPUDevice; label: string; software: boolean } | undefined;
-
 async function loadWebGpu(options: BackendOptions, automatic: boolean): Promise<Verdict> {
   const remedy = inNode
     ? 'npm install webgpu @tensorflow/tfjs-backend-webgpu, and a Vulkan, Metal or D3D12 driver (for SwiftShader set VK_ICD_FILENAMES).'
@@ -82,8 +67,10 @@ async function loadWebGpu(options: BackendOptions, automatic: boolean): Promise<
     remedy,
   });
   try {
-    if (webGpu && tf.findBackend('webgpu')) {
-      return automatic && webGpu.software ? inSoftware(webGpu.label) : { ready: true, reason: `WebGPU adapter ${webGpu.label}` };
+    // a second device would compile every shader anew
+    const running = sharedWebGpuDevice();
+    if (running && tf.findBackend('webgpu')) {
+      return automatic && running.software ? inSoftware(running.label) : { ready: true, reason: `WebGPU adapter ${running.label}` };
     }
     // without a graphics device Dawn would only find emulated adapters, and complain loudly on the way
     if (automatic && deviceIsAbsent()) return { ready: false, reason: 'this machine has no GPU device', remedy };
@@ -112,10 +99,7 @@ async function loadWebGpu(options: BackendOptions, automatic: boolean): Promise<
     // tfjs-backend-webgpu registers a factory of its own, with a device that we would not know
     if (tf.findBackendFactory('webgpu')) tf.removeBackend('webgpu');
     tf.registerBackend('webgpu', () => new WebGPUBackend(device, adapter.info), 3);
-    webGpu = { device, label, software };
-    void device.lost.then(() => {
-      if (webGpu?.device === device) webGpu = undefined;
-    });
+    shareWebGpuDevice({ device, label, software });
     return { ready: true, reason: `WebGPU adapter ${label}` };
   } catch (error) {
     return { ready: false, reason: (error as Error).message, remedy };
@@ -127,23 +111,6 @@ function deviceIsAbsent(): boolean {
   if (!inNode || process.platform !== 'linux') return false;
   const { existsSync } = process.getBuiltinModule('node:fs');
   return !['/dev/dri', '/dev/nvidia0', '/dev/dxg', '/dev/kfd'].some((path) => existsSync(path));
-}
-
-/** The browser's `navigator.gpu`, or in Node that of the optional package `webgpu` (Dawn). */
-async function findGpu(): Promise<GPU | undefined> {
-  const scope = globalThis as { navigator?: { gpu?: GPU } };
-  if (scope.navigator?.gpu) return scope.navigator.gpu;
-  if (!inNode) return undefined;
-  const dawn = (await importOptional('webgpu')) as { create(flags: string[]): GPU; globals: object } | undefined;
-  if (!dawn) return undefined;
-  Object.assign(globalThis, dawn.globals);
-  // the Vulkan loader of headless machines complains when it is unset
-  process.env.XDG_RUNTIME_DIR ??= '/tmp';
-  const gpu = dawn.create([]);
-  // tfjs-backend-webgpu looks at navigator.gpu by itself
-  if (scope.navigator) Object.defineProperty(scope.navigator, 'gpu', { value: gpu, configurable: true });
-  else Object.defineProperty(globalThis, 'navigator', { value: { gpu, userAgent: 'node' }, configurable: true });
-  return gpu;
 }
 
 async function loadTensorflow(): Promise<Verdict> {

@@ -1,0 +1,117 @@
+import { array64, centralDifferences, closenessFault, naiveLinearScan, naiveRmsNorm, uniform64 } from '@seqloom/testing';
+import type { Array64, Arrays64 } from '@seqloom/testing';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { createGpujs, linearScan, linearScanGradient, matmul, matmulGradient, rmsNorm, rmsNormGradient } from './index.ts';
+import type { Gpujs, GpujsArray, GpujsMode } from './index.ts';
+
+// run on WebGPU by `vitest run --mode webgpu`, on the others by the unit tier
+const modes: GpujsMode[] = process.env.SEQLOOM_WEBGPU ? ['webgpu'] : ['cpu', 'webasm'];
+/** float32 arithmetic; exponentials of WebGPU adapters have 3 to 4 digits less than the others' */
+const bounds = process.env.SEQLOOM_WEBGPU ? { rms: 2e-5, max: 2e-4 } : { rms: 2e-6, max: 2e-5 };
+
+type Inputs = Record<string, Array64 | undefined>;
+type Given<I extends Inputs> = { [K in keyof I]: I[K] extends Array64 ? GpujsArray : GpujsArray | undefined };
+
+function given<I extends Inputs>(inputs: I): Given<I> {
+  const entries = Object.entries(inputs).map(([name, array]) => [
+    name,
+    array && { shape: array.shape, data: Float32Array.from(array.data) },
+  ]);
+  return Object.fromEntries(entries) as Given<I>;
+}
+
+function expectClose(label: string, found: Record<string, GpujsArray | undefined>, wanted: Arrays64): void {
+  const faults = Object.entries(wanted).map(([name, array]) => {
+    const result = found[name];
+    if (!result || !array) return result === array ? null : `${label}.${name} is missing`;
+    return closenessFault(`${label}.${name}`, { shape: result.shape, data: result.data as Float32Array }, array, bounds);
+  });
+  expect(faults.filter((fault) => fault !== null)).toEqual([]);
+}
+
+function naiveMatmul({ left, right }: { left: Array64; right: Array64 }, flipLeft = false, flipRight = false): { output: Array64 } {
+  const [batch] = left.shape as [number];
+  const [rows, inner] = (flipLeft ? [left.shape[2], left.shape[1]] : [left.shape[1], left.shape[2]]) as [number, number];
+  const columns = right.shape.at(flipRight ? -2 : -1)!;
+  const output = array64([batch, rows, columns]);
+  for (let b = 0; b < batch; b++)
+    for (let m = 0; m < rows; m++)
+      for (let n = 0; n < columns; n++)
+        for (let k = 0; k < inner; k++) {
+          const rightBatch = right.shape.length === 2 ? 0 : b;
+          const l = left.data[(b * (flipLeft ? inner : rows) + (flipLeft ? k : m)) * (flipLeft ? rows : inner) + (flipLeft ? m : k)]!;
+          const r =
+            right.data[
+              (rightBatch * (flipRight ? columns : inner) + (flipRight ? n : k)) * (flipRight ? inner : columns) + (flipRight ? k : n)
+            ]!;
+          output.data[(b * rows + m) * columns + n]! += l * r;
+        }
+  return { output };
+}
+
+describe.each(modes)('gpu.js kernels in the mode %s', (mode) => {
+  let gpujs: Gpujs;
+  beforeAll(async () => {
+    gpujs = await createGpujs({ mode });
+  });
+  afterAll(async () => {
+    await gpujs.destroy();
+  });
+
+  it.each([
+    [false, false, [2, 3, 5], [2, 5, 4]],
+    [true, false, [2, 5, 3], [2, 5, 4]],
+    [false, true, [2, 3, 5], [2, 4, 5]],
+    [true, true, [2, 5, 3], [2, 4, 5]],
+    [false, false, [2, 3, 5], [5, 4]],
+    [false, true, [1, 1, 1], [1, 1]],
+  ])('matmul, transposed %s and %s, %j x %j', async (transposeLeft, transposeRight, leftShape, rightShape) => {
+    const inputs = { left: uniform64(leftShape, 1), right: uniform64(rightShape, 2) };
+    const options = { transposeLeft, transposeRight };
+    const oracle = (x: typeof inputs): { output: Array64 } => naiveMatmul(x, transposeLeft, transposeRight);
+    const wanted = oracle(inputs);
+    expectClose('matmul', await matmul(gpujs, given(inputs), options), wanted);
+    const cotangent = uniform64(wanted.output.shape, 3);
+    const gradients = centralDifferences(oracle, inputs, { output: cotangent }, ['left', 'right']);
+    expectClose('matmulGradient', await matmulGradient(gpujs, given({ ...inputs, cotangent }), options), gradients);
+  });
+
+  it.each([
+    { weight: true, gate: false, groups: 1, normBeforeGate: true, gateActivation: 'silu' },
+    { weight: true, gate: true, groups: 2, normBeforeGate: true, gateActivation: 'silu' },
+    { weight: true, gate: true, groups: 1, normBeforeGate: false, gateActivation: 'sigmoid' },
+    { weight: false, gate: false, groups: 1, normBeforeGate: true, gateActivation: 'silu' },
+  ] as const)('rmsNorm %j', async ({ weight, gate, ...options }) => {
+    const inputs = {
+      input: uniform64([2, 3, 6], 1),
+      weight: weight ? uniform64([6], 2, 0.5, 1.5) : undefined,
+      gate: gate ? uniform64([2, 3, 6], 3, -3, 3) : undefined,
+    };
+    const oracle = (x: typeof inputs): { output: Array64 } => naiveRmsNorm(x, options);
+    expectClose('rmsNorm', await rmsNorm(gpujs, given(inputs), options), oracle(inputs));
+    const cotangent = uniform64([2, 3, 6], 4);
+    const gradients = centralDifferences(oracle, inputs, { output: cotangent }, ['input', 'weight', 'gate']);
+    expectClose('rmsNormGradient', await rmsNormGradient(gpujs, given({ ...inputs, cotangent }), options), gradients);
+  });
+
+  it.each([
+    { time: 1, state: true, reverse: false },
+    { time: 7, state: false, reverse: true },
+    { time: 65, state: true, reverse: false },
+    { time: 33, state: true, reverse: true },
+  ])('linearScan %j', async ({ time, state, reverse }) => {
+    const inputs = {
+      decay: uniform64([2, time, 3], 1, 0.2, 1),
+      input: uniform64([2, time, 3], 2),
+      state: state ? uniform64([2, 3], 3) : undefined,
+    };
+    const oracle = (x: typeof inputs): { hidden: Array64; state: Array64 } => naiveLinearScan(x, { reverse });
+    const wanted = oracle(inputs);
+    expectClose('linearScan', await linearScan(gpujs, given(inputs), { reverse }), wanted);
+    const cotangents = { hidden: uniform64([2, time, 3], 4), state: uniform64([2, 3], 5) };
+    const gradients = centralDifferences(oracle, inputs, cotangents, ['decay', 'input', 'state']);
+    const { hidden } = wanted;
+    const points = given({ ...inputs, hidden, cotangent: cotangents.hidden, stateCotangent: cotangents.state });
+    expectClose('linearScanGradient', await linearScanGradient(gpujs, points, { reverse }), gradients);
+  });
+});
