@@ -69,8 +69,8 @@ export async function openHubModel(id: string, options: HubOptions = {}): Promis
     const response = await fetch(input, signal ? { ...init, signal } : init);
     code = response.headers.get('x-error-code');
     const ranged = new Headers(init.headers).has('range');
-    // a whole file in place of a part would be taken for the part
-    if (ranged && response.status === 200) {
+    // a whole file in place of a part would be taken for the part; JSON is the hub's word on where the parts lie
+    if (ranged && response.status === 200 && !response.headers.get('content-type')?.includes('json')) {
       await response.body?.cancel();
       throw new TypeError(`byte ranges are wanted; ${new URL(response.url).host} sent the whole file`);
     }
