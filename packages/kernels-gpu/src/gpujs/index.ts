@@ -9,3 +9,5 @@ export { rmsNorm, rmsNormGradient } from './rms-norm.ts';
 export type { RmsNormInputs, RmsNormOptions } from './rms-norm.ts';
 export { createGpujs, free } from './run.ts';
 export type { Gpujs, GpujsMode, GpujsSettings, Placement, PlanReport } from './run.ts';
+export { fromTensor, toTensor } from './tensor.ts';
+export type { LentTensor } from './tensor.ts';
