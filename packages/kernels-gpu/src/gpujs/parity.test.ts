@@ -1,7 +1,34 @@
-import { array64, centralDifferences, closenessFault, naiveLinearScan, naiveRmsNorm, uniform64 } from '@seqloom/testing';
+import {
+  array64,
+  centralDifferences,
+  closenessFault,
+  naiveCausalConv1d,
+  naiveGatherRows,
+  naiveLinearScan,
+  naiveRmsNorm,
+  naiveRotary,
+  naiveSelectiveScan,
+  naiveSoftmaxCrossEntropy,
+  uniform64,
+} from '@seqloom/testing';
 import type { Array64, Arrays64 } from '@seqloom/testing';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { createGpujs, linearScan, linearScanGradient, matmul, matmulGradient, rmsNorm, rmsNormGradient } from './index.ts';
+import {
+  causalConv1d,
+  createGpujs,
+  gatherRows,
+  linearScan,
+  linearScanGradient,
+  matmul,
+  matmulGradient,
+  rmsNorm,
+  rmsNormGradient,
+  rotary,
+  rotaryGradient,
+  selectiveScan,
+  softmaxCrossEntropy,
+  softmaxCrossEntropyGradient,
+} from './index.ts';
 import type { Gpujs, GpujsArray, GpujsMode } from './index.ts';
 
 // run on WebGPU by `vitest run --mode webgpu`, on the others by the unit tier
@@ -113,5 +140,82 @@ describe.each(modes)('gpu.js kernels in the mode %s', (mode) => {
     const { hidden } = wanted;
     const points = given({ ...inputs, hidden, cotangent: cotangents.hidden, stateCotangent: cotangents.state });
     expectClose('linearScanGradient', await linearScanGradient(gpujs, points, { reverse }), gradients);
+  });
+
+  it.each([
+    { interleaved: false, angleBatch: 1, pairs: 2 },
+    { interleaved: true, angleBatch: 2, pairs: 3 },
+  ])('rotary %j', async ({ interleaved, angleBatch, pairs }) => {
+    const angles = uniform64([angleBatch, 5, pairs], 1, -3, 3);
+    const turned = (by: (angle: number) => number): Array64 => ({
+      shape: angles.shape,
+      data: angles.data.map((angle) => Math.fround(by(angle))),
+    });
+    const inputs = { input: uniform64([2, 5, 3, 6], 2), cos: turned(Math.cos), sin: turned(Math.sin) };
+    const oracle = (x: typeof inputs): { output: Array64 } => naiveRotary(x, { interleaved });
+    expectClose('rotary', await rotary(gpujs, given(inputs), { interleaved }), oracle(inputs));
+    const cotangent = uniform64([2, 5, 3, 6], 3);
+    const gradients = centralDifferences(oracle, inputs, { output: cotangent }, ['input']);
+    const { cos, sin } = inputs;
+    expectClose('rotaryGradient', await rotaryGradient(gpujs, given({ cos, sin, cotangent }), { interleaved }), gradients);
+  });
+
+  it.each([
+    { time: 1, taps: 4, bias: false, state: true, lengths: null, activation: 'none' },
+    { time: 7, taps: 3, bias: true, state: true, lengths: [7, 1], activation: 'silu' },
+    { time: 5, taps: 4, bias: false, state: false, lengths: null, activation: 'silu' },
+    { time: 3, taps: 1, bias: true, state: false, lengths: null, activation: 'none' },
+  ] as const)('causalConv1d %j', async ({ time, taps, bias, state, lengths, activation }) => {
+    const inputs = {
+      input: uniform64([2, time, 3], 1, -3, 3),
+      weight: uniform64([3, taps], 2),
+      bias: bias ? uniform64([3], 3) : undefined,
+      state: state ? uniform64([2, taps - 1, 3], 4) : undefined,
+      lengths: lengths ? array64([2], lengths) : undefined,
+    };
+    expectClose('causalConv1d', await causalConv1d(gpujs, given(inputs), { activation }), naiveCausalConv1d(inputs, { activation }));
+  });
+
+  it.each([
+    { time: 1, state: true, skip: false },
+    { time: 7, state: false, skip: true },
+    { time: 65, state: true, skip: true },
+  ])('selectiveScan %j', async ({ time, state, skip }) => {
+    const inputs = {
+      input: uniform64([2, time, 3], 1),
+      delta: uniform64([2, time, 3], 2, 0, 2),
+      transition: uniform64([3, 4], 3, -2, -0.1),
+      inputMatrix: uniform64([2, time, 4], 4),
+      outputMatrix: uniform64([2, time, 4], 5),
+      skip: skip ? uniform64([3], 6) : undefined,
+      state: state ? uniform64([2, 3, 4], 7) : undefined,
+    };
+    expectClose('selectiveScan', await selectiveScan(gpujs, given(inputs)), naiveSelectiveScan(inputs));
+  });
+
+  it.each([
+    { labelSmoothing: 0, zLoss: 0, softCap: null, spread: 5 },
+    { labelSmoothing: 0.1, zLoss: 0.01, softCap: 3, spread: 5 },
+    { labelSmoothing: 0, zLoss: 0, softCap: null, spread: 1e4 },
+  ])('softmaxCrossEntropy %j', async ({ spread, ...options }) => {
+    const labels = Int32Array.of(4, -1, 0, 6, 2);
+    const logits = uniform64([5, 7], 1, -spread, spread);
+    const oracle = (x: { logits: Array64 }): { loss: Array64; logSumExp: Array64 } =>
+      naiveSoftmaxCrossEntropy({ ...x, labels: array64([5], [...labels]) }, options);
+    const wanted = oracle({ logits });
+    expectClose('softmaxCrossEntropy', await softmaxCrossEntropy(gpujs, { ...given({ logits }), labels }, options), wanted);
+    const cotangent = uniform64([5], 2);
+    const gradients = centralDifferences(oracle, { logits }, { loss: cotangent }, ['logits']);
+    const points = given({ logits, logSumExp: wanted.logSumExp, cotangent });
+    // central differences of steps of this size are of no use where the loss is of the size of the logits
+    if (spread > 100) return;
+    expectClose('softmaxCrossEntropyGradient', await softmaxCrossEntropyGradient(gpujs, { ...points, labels }, options), gradients);
+  });
+
+  it('gatherRows', async () => {
+    const indices = Int32Array.of(4, 0, 4, 2, 1, 3, 3);
+    const table = uniform64([5, 3], 1);
+    const wanted = naiveGatherRows({ table, indices: array64([7], [...indices]) });
+    expectClose('gatherRows', await gatherRows(gpujs, { ...given({ table }), indices }), wanted);
   });
 });
