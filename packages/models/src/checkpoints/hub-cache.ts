@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import type { Hash } from 'node:crypto';
-import { createReadStream } from 'node:fs';
+import { constants, createReadStream } from 'node:fs';
 import { copyFile, mkdir, open, readFile, rename, rm, stat, symlink, writeFile } from 'node:fs/promises';
 import { dirname, join, relative } from 'node:path';
 import { fail, INDEX_FILE, parseSafetensorsIndex } from '@seqloom/core';
@@ -118,7 +118,12 @@ async function ensureFile(
   await mkdir(dirname(blob), { recursive: true });
   await mkdir(dirname(place), { recursive: true });
   if ((await sizeOf(blob)) === file.size) progress.add(file.path, file.size);
-  else await download(model, file, blob, progress, options);
+  else {
+    await download(model, file, blob, progress, options).catch(async (error: unknown) => {
+      // another process that fetched the same file may have been faster
+      if (options.signal?.aborted || (await sizeOf(blob)) !== file.size) throw error;
+    });
+  }
   await rm(place, { force: true });
   try {
     await symlink(relative(dirname(place), blob), place);
@@ -139,15 +144,19 @@ async function download(model: HubModel, file: HubFile, blob: string, progress: 
     have = 0;
   }
   const hash = startHash(file);
-  if (have > 0) for await (const chunk of createReadStream(partial)) hash?.update(chunk as Uint8Array);
+  if (have > 0) for await (const chunk of createReadStream(partial, { end: have - 1 })) hash?.update(chunk as Uint8Array);
   progress.add(file.path, have);
   if (have < file.size) {
     const remote = (await model.blob(file.path))!;
-    const handle = await open(partial, 'a');
+    // every byte at its own place, so that two processes that fetch the same file write the same
+    const handle = await open(partial, constants.O_RDWR | constants.O_CREAT);
+    let place = have;
     try {
       await streamInto(remote.slice(have, file.size), file.size - have, async (chunk) => {
         signal?.throwIfAborted();
-        await handle.writeFile(chunk);
+        for (let done = 0; done < chunk.byteLength;)
+          done += (await handle.write(chunk, done, chunk.byteLength - done, place + done)).bytesWritten;
+        place += chunk.byteLength;
         hash?.update(chunk);
         progress.add(file.path, chunk.byteLength);
       });
@@ -160,7 +169,8 @@ async function download(model: HubModel, file: HubFile, blob: string, progress: 
     }
   }
   const wanted = file.sha256 ?? file.gitHash;
-  const [size, found] = [await sizeOf(partial), hash?.digest('hex')];
+  const size = await sizeOf(partial);
+  const found = hash?.digest('hex');
   if (size !== file.size || (wanted !== null && found !== wanted)) {
     await rm(partial, { force: true });
     fail({

@@ -320,6 +320,12 @@ describe('a hub', () => {
     await expect(load()).rejects.toThrow(/with the hash/);
   });
 
+  it('may be asked for one model twice at a time', async () => {
+    const both = await Promise.all([load(), load(), load()]);
+    for (const loaded of both) await use(loaded, ({ report }) => expect(report.missing).toEqual([]));
+    expect((await blobs()).filter((name) => name.includes('incomplete'))).toEqual([]);
+  });
+
   it('leaves nothing that counts as whole when it is aborted, and passes the reason on', async () => {
     const controller = new AbortController();
     const reason = new Error('enough');
