@@ -52,7 +52,8 @@ export async function findGpu(): Promise<GPU | undefined> {
   Object.assign(globalThis, dawn.globals);
   // the Vulkan loader of headless machines complains when it is unset
   process.env.XDG_RUNTIME_DIR ??= '/tmp';
-  const gpu = dawn.create([]);
+  // shaders of ours and of tfjs write workgroup memory before they read it; to clear it first takes SwiftShader ten times as long to compile
+  const gpu = dawn.create(['enable-dawn-features=disable_workgroup_init']);
   // tfjs-backend-webgpu and gpu.js look at navigator.gpu by themselves
   if (scope.navigator) Object.defineProperty(scope.navigator, 'gpu', { value: gpu, configurable: true });
   else Object.defineProperty(globalThis, 'navigator', { value: { gpu, userAgent: 'node' }, configurable: true });
