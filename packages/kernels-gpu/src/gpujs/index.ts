@@ -21,3 +21,7 @@ export { selectiveScan } from './selective-scan.ts';
 export type { SelectiveScanInputs } from './selective-scan.ts';
 export { softmaxCrossEntropy, softmaxCrossEntropyGradient } from './softmax-cross-entropy.ts';
 export type { SoftmaxCrossEntropyInputs, SoftmaxCrossEntropyOptions } from './softmax-cross-entropy.ts';
+export { softmaxAttention } from './softmax-attention.ts';
+export type { SoftmaxAttentionInputs, SoftmaxAttentionOptions } from './softmax-attention.ts';
+export { softmaxAttentionGradient } from './softmax-attention-gradient.ts';
+export type { SoftmaxAttentionGradientInputs } from './softmax-attention-gradient.ts';
