@@ -10,18 +10,12 @@ export {
   prepareKeys,
   scaleRows,
   solveUpdate,
-  unscaleRows,
   valuesToPanels,
 } from './linear-chunk';
 export { linearForward, linearForwardBytes } from './linear-forward';
-export {
-  addLowerTimesKeys,
-  addUpperTimesPanels,
-  linearBackward,
-  linearBackwardBytes,
-  lowerValueProduct,
-  solveBackward,
-} from './linear-backward';
+export { linearBackward } from './linear-backward';
+export { addLowerTimesKeys, addUpperTimesPanels, lowerValueProduct, solveBackward } from './linear-backward-products';
+export { linearBackwardBytes } from './linear-backward-scratch';
 export { transposePanels } from './linear-chunk';
 export {
   addBiases,
@@ -80,7 +74,7 @@ export {
 } from './functions';
 export { addManyRows, runningSums, sumMiddle, sumRows, sumRuns } from './reduction';
 export { segmentSum } from './rows';
-export { padRows, selectiveBackward, selectiveForward, selectiveScanBytes } from './selective-scan';
+export { padRows, selectiveBackward, selectiveForward, selectiveKeep, selectiveMove, selectiveScanBytes, selectiveStep, selectiveStepBackward } from './selective-scan';
 export { spreadRows, topRows } from './top-k';
 export { blockBackward, blockBackwardBytes, blockForward, blockForwardBytes } from './block-attention';
 export { expertBackward, expertBytes, expertForward, gatherSorted, scatterSorted, sortByExpert } from './experts';

@@ -28,7 +28,8 @@ export const SQUARE_STRIDE: usize = CHUNK * 4;
 
 export let eRows: usize = 0; // [CHUNK][keyStride] e_i
 export let keyTilde: usize = 0; // [CHUNK][keyStride]
-export let keyHat: usize = 0; // [CHUNK][keyStride]
+export let keyHat: usize = 0; // [CHUNK][keyStride]: its own rows, or those of keyTilde where there are no decays
+let keyHatOwn: usize = 0;
 export let queryTilde: usize = 0; // [group][CHUNK][keyStride]
 export let keyHatPanels: usize = 0; // [3][keyDim][8]: transposed
 export let nSquare: usize = 0; // [CHUNK][CHUNK]
@@ -47,8 +48,9 @@ export function layoutChunk(at: usize, dk: i32, dv: i32, group: i32): usize {
   const rows = keyStride * CHUNK + 64;
   eRows = at;
   keyTilde = eRows + rows;
-  keyHat = keyTilde + rows;
-  queryTilde = keyHat + rows;
+  keyHatOwn = keyTilde + rows;
+  keyHat = keyHatOwn;
+  queryTilde = keyHatOwn + rows;
   keyHatPanels = queryTilde + rows * group;
   nSquare = keyHatPanels + statePanel * 3;
   pSquare = nSquare + SQUARE_STRIDE * CHUNK + 64;
@@ -143,26 +145,27 @@ export function scaleRows(mode: i32, count: i32, x: usize, stride: usize, factor
   }
 }
 
-/** rows of [count][dim] at x over the decays: K^. */
-export function unscaleRows(mode: i32, count: i32, x: usize, stride: usize, to: usize): void {
-  const dims = <i32>(keyStride >> 2);
-  for (let i = 0; i < count; i++) {
-    const row = to + <usize>i * keyStride;
-    const e = eRows + <usize>i * keyStride;
-    for (let d = 0; d < dims; d += 4) {
-      const at = <usize>d << 2;
-      let y = loadRow(x, d, keyDim);
-      if (mode) y = f32x4.div(y, v128.load(e + at));
-      v128.store(row + at, y);
-    }
-    x += stride;
-  }
-}
-
-/** Fills K~, K^ and the packed transpose of K^. */
+/** Fills K~, K^ and the packed transpose of K^. Without decays K~ and K^ are one. */
 export function prepareKeys(mode: i32, count: i32, key: usize, keyTokenStride: usize): void {
-  scaleRows(mode, count, key, keyTokenStride, 1, keyTilde);
-  unscaleRows(mode, count, key, keyTokenStride, keyHat);
+  const dims = <i32>(keyStride >> 2);
+  keyHat = mode ? keyHatOwn : keyTilde;
+  if (mode == 0) {
+    scaleRows(0, count, key, keyTokenStride, 1, keyTilde);
+  } else {
+    for (let i = 0; i < count; i++) {
+      const row = <usize>i * keyStride;
+      // with decays per head, all entries of a row are equal: one division does
+      const inverse = f32x4.div(splat(1), v128.load(eRows + row));
+      for (let d = 0; d < dims; d += 4) {
+        const at = row + (<usize>d << 2);
+        const x = loadRow(key, d, keyDim);
+        const e = v128.load(eRows + at);
+        v128.store(keyTilde + at, f32x4.mul(x, e));
+        v128.store(keyHat + at, mode == 1 ? f32x4.mul(x, inverse) : f32x4.div(x, e));
+      }
+      key += keyTokenStride;
+    }
+  }
   packTransposed(keyDim, count, keyHat, keyStride, keyHatPanels);
 }
 
@@ -202,13 +205,13 @@ export function applyPending(mode: i32, count: i32, state: usize): void {
  * Solves the delta rule's update in place: on entry R = V - K~ S in panels, on exit U. X (U before beta) goes to `x` when it is not 0.
  */
 export function solveUpdate(count: i32, u: usize, x: usize): void {
-  for (let panel = 0; panel < valuePanels; panel++) {
-    const column = u + <usize>panel * ROWS_PANEL;
-    for (let i = 0; i < count; i += 6) {
-      const height = min(6, count - i);
-      const block = column + (<usize>i << 5);
-      const n = nSquare + <usize>i * SQUARE_STRIDE;
-      if (i > 0) stripRows(i, n, SQUARE_STRIDE, column, 0, block, 32, 0, 8, height, -1, true);
+  for (let i = 0; i < count; i += 6) {
+    const height = min(6, count - i);
+    const first = <usize>i << 5;
+    const n = nSquare + <usize>i * SQUARE_STRIDE;
+    if (i > 0) stripRows(i, n, SQUARE_STRIDE, u, ROWS_PANEL, u + first, 32, ROWS_PANEL, valuePanels << 3, height, -1, true);
+    for (let panel = 0; panel < valuePanels; panel++) {
+      const block = u + <usize>panel * ROWS_PANEL + first;
       for (let r = 0; r < height; r++) {
         const at = block + (<usize>r << 5);
         let y0 = v128.load(at);
@@ -221,7 +224,7 @@ export function solveUpdate(count: i32, u: usize, x: usize): void {
           y1 = nfma(c, v128.load(from, 16), y1);
         }
         if (x) {
-          const raw = x + <usize>panel * ROWS_PANEL + (<usize>(i + r) << 5);
+          const raw = x + <usize>panel * ROWS_PANEL + first + (<usize>r << 5);
           v128.store(raw, y0);
           v128.store(raw, y1, 16);
         }

@@ -96,6 +96,23 @@ function step(
   }
 }
 
+// the steps are functions of their own: V8 optimises a function when it has been called often
+
+/** One token: the states at `hidden` move on, and the outputs are written. */
+export function selectiveStep(channels: i32, u: usize, delta: usize, skip: usize, b: usize, c: usize, y: usize): void {
+  step(channels, u, delta, skip, rates, b, c, hidden, hidden, false, 0, true, y);
+}
+
+/** One token: the states at `state` move on. */
+export function selectiveMove(channels: i32, u: usize, delta: usize, b: usize, state: usize): void {
+  step(channels, u, delta, 0, rates, b, 0, state, state, false, 0, false, 0);
+}
+
+/** One token: states and decays are kept for the gradient. */
+export function selectiveKeep(channels: i32, u: usize, delta: usize, a: usize, b: usize, before: usize, after: usize, kept: usize): void {
+  step(channels, u, delta, 0, a, b, 0, before, after, true, kept, false, 0);
+}
+
 /** u, delta [batch, time, channels], transition [channels, states], b, c [batch, time, states] -> y [batch, time, channels], final [batch, channels, states]. */
 export function selectiveForward(batch: i32, time: i32, channels: i32, states: i32, u: usize, delta: usize, transition: usize, b: usize, c: usize, skip: usize, state: usize, y: usize, final: usize, scratch: usize): void {
   layout(scratch, time, channels, states, false);
@@ -107,16 +124,16 @@ export function selectiveForward(batch: i32, time: i32, channels: i32, states: i
     for (let t = 0; t < time; t++) {
       const token = <usize>(i * time + t);
       const place = (token * states) << 2;
-      step(channels, u + token * row, delta + token * row, skip, rates, rowOf(states, b + place, inputRow), rowOf(states, c + place, outputRow), hidden, hidden, false, 0, true, y + token * row);
+      selectiveStep(channels, u + token * row, delta + token * row, skip, rowOf(states, b + place, inputRow), rowOf(states, c + place, outputRow), y + token * row);
     }
     unpadRows(channels, states, hidden, final + <usize>i * stateBytes);
   }
 }
 
 /** One token backwards; g is the gradient of the state. */
-// @ts-ignore: decorator
-@inline
-function stepBackward(channels: i32, u: usize, delta: usize, skip: usize, a: usize, da: usize, g: usize, b: usize, c: usize, before: usize, kept: usize, dy: usize, gu: usize, gDelta: usize, gSkip: usize): void {
+export function selectiveStepBackward(
+  channels: i32, u: usize, delta: usize, skip: usize, a: usize, da: usize, g: usize, b: usize, c: usize, before: usize, kept: usize, dy: usize, gu: usize, gDelta: usize, gSkip: usize,
+): void {
   const held = line * channels;
   for (let i = 0; i < channels; i++) {
     const at = <usize>i << 2;
@@ -171,7 +188,7 @@ export function selectiveBackward(batch: i32, time: i32, channels: i32, states: 
       memory.copy(after, after - lanes, lanes);
       for (let t = n * segment; t < (n + 1) * segment; t++) {
         const token = start + t;
-        step(channels, u + token * row, delta + token * row, 0, rates, rowOf(states, b + token * rowBytes, inputRow), 0, after, after, false, 0, false, 0);
+        selectiveMove(channels, u + token * row, delta + token * row, rowOf(states, b + token * rowBytes, inputRow), after);
       }
     }
     padRows(channels, states, dFinal + <usize>i * stateBytes, carry);
@@ -187,14 +204,14 @@ export function selectiveBackward(batch: i32, time: i32, channels: i32, states: 
         for (let t = 0; t < count; t++) {
           const place = (first + t) * row + channel;
           const at = hidden + held * t;
-          step(width, u + place, delta + place, 0, a, rowOf(states, b + (first + t) * rowBytes, inputRow), 0, at, at + held, true, decays + held * t, false, 0);
+          selectiveKeep(width, u + place, delta + place, a, rowOf(states, b + (first + t) * rowBytes, inputRow), at, at + held, decays + held * t);
         }
         for (let t = count - 1; t >= 0; t--) {
           const place = (first + t) * row + channel;
           const own = (first + t) * rowBytes;
           padRows(1, states, gb + own, dInputs);
           padRows(1, states, gc + own, dOutputs);
-          stepBackward(
+          selectiveStepBackward(
             width, u + place, delta + place, skip ? skip + channel : 0, a, dRates + line * from, carry + line * from, rowOf(states, b + own, inputRow), rowOf(states, c + own, outputRow),
             hidden + held * t, decays + held * t, dy + place, gu + place, gDelta + place, gSkip ? gSkip + channel : 0,
           );

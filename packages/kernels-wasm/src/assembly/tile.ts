@@ -242,6 +242,12 @@ export function stripColumns(k: i32, at: usize, astep: usize, b: usize, panel: u
     put(c + 3 * ldc, c30, c31, scale, accumulate);
     put(c + 4 * ldc, c40, c41, scale, accumulate);
     put(c + 5 * ldc, c50, c51, scale, accumulate);
+  } else if (columns == 8) {
+    put(c, c00, c01, scale, accumulate);
+    if (rows > 1) put(c + ldc, c10, c11, scale, accumulate);
+    if (rows > 2) put(c + 2 * ldc, c20, c21, scale, accumulate);
+    if (rows > 3) put(c + 3 * ldc, c30, c31, scale, accumulate);
+    if (rows > 4) put(c + 4 * ldc, c40, c41, scale, accumulate);
   } else {
     put(edge, c00, c01, scale, false);
     put(edge + 32, c10, c11, scale, false);
