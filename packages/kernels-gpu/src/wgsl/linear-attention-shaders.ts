@@ -1,0 +1,370 @@
+/** What a shader's text depends on; each combination is a pipeline. */
+export interface LinearAttentionVariant {
+  /** key channels over 4, rounded up: a column of the state in registers */
+  readonly quads: number;
+  readonly decay: 'none' | 'head' | 'channel';
+  readonly delta: boolean;
+}
+
+/** Invocations of a workgroup. */
+export const LANES = 32;
+/** 4-vectors of workgroup memory for the tokens that are held at once: 15 KB. */
+export const HELD = 960;
+
+const each = (count: number, text: (index: number) => string, between = '\n    '): string =>
+  Array.from({ length: count }, (_, index) => text(index)).join(between);
+
+// 4 key channels of token t of one head out of `heads`, zero beyond the last
+const quadLoader = (tensor: string, heads: string) => `
+fn ${tensor}Quad(b: u32, t: u32, head: u32, quad: u32) -> vec4<f32> {
+  let start = ((b * uniforms.time + t) * ${heads} + head) * uniforms.keyDim;
+  var four = vec4<f32>();
+  for (var i = 0u; i < 4u; i++) { if (4u * quad + i < uniforms.keyDim) { four[i] = ${tensor}[start + 4u * quad + i]; } }
+  return four;
+}`;
+
+// tokens first to last - 1 into workgroup memory
+function hold({ quads, decay }: LinearAttentionVariant, query: boolean): string {
+  return `
+    workgroupBarrier();
+    for (var i = lane; i < (last - first) * ${quads}u; i += ${LANES}u) {
+      keys[i] = keyQuad(b, first + i / ${quads}u, h, i % ${quads}u);
+      ${decay === 'channel' ? `decays[i] = exp(max(logDecayQuad(b, first + i / ${quads}u, h, i % ${quads}u), vec4<f32>(-1000.0)));` : ''}
+    }
+    ${
+      query
+        ? `for (var i = lane; i < (last - first) * uniforms.share * ${quads}u; i += ${LANES}u) {
+      let row = i / ${quads}u;
+      queries[i] = queryQuad(b, first + row / uniforms.share, h * uniforms.share + row % uniforms.share, i % ${quads}u);
+    }`
+        : ''
+    }
+    workgroupBarrier();`;
+}
+
+function memory({ quads, decay }: LinearAttentionVariant, query: boolean): string {
+  return `
+var<workgroup> keys: array<vec4<f32>, ${heldKeys(quads)}>;
+${quadLoader('key', 'uniforms.heads')}
+${decay === 'channel' ? `var<workgroup> decays: array<vec4<f32>, ${heldKeys(quads)}>;${quadLoader('logDecay', 'uniforms.heads')}` : ''}
+${query ? `var<workgroup> queries: array<vec4<f32>, ${HELD - 2 * heldKeys(quads)}>;${quadLoader('query', '(uniforms.heads * uniforms.share)')}` : ''}`;
+}
+
+/** 4-vectors for the keys, and as many for their decays; the queries have the rest. */
+function heldKeys(quads: number): number {
+  return Math.max(quads, Math.floor(HELD / 4 / quads) * quads);
+}
+
+/** How many tokens a workgroup holds at once; 0 when not even one fits. */
+export function heldTokens(quads: number, share: number): number {
+  return Math.min(heldKeys(quads) / quads, Math.floor((HELD - 2 * heldKeys(quads)) / (quads * share)), 16);
+}
+
+const fade = ({ quads, decay }: LinearAttentionVariant): string =>
+  decay === 'channel'
+    ? each(quads, (i) => `s${i} *= decays[at + ${i}u];`)
+    : decay === 'head'
+      ? `{ let factor = exp(max(logDecay[row], -1000.0));
+    ${each(quads, (i) => `s${i} *= factor;`)} }`
+      : '';
+
+const begin = (quads: number) => `
+  let h = group.y;
+  let b = group.z;
+  let e = group.x * ${LANES}u + lane;
+  let alive = e < uniforms.valueDim;
+  let column = min(e, uniforms.valueDim - 1u);
+  let plane = (b * uniforms.heads + h) * uniforms.keyDim;
+  ${each(quads, (i) => `var s${i} = vec4<f32>();`)}`;
+
+// a column of a [.., Dk, Dv] tensor from or to registers
+const readColumn = (tensor: string, quads: number) => `
+  for (var d = 0u; d < uniforms.keyDim; d++) {
+    let x = ${tensor}[(plane + d) * uniforms.valueDim + column];
+    switch (d / 4u) {
+      ${each(quads, (i) => `case ${i}u: { s${i}[d % 4u] = x; }`)}
+      default: {}
+    }
+  }`;
+const writeColumn = (tensor: string, quads: number, start: string) => `
+  if (alive) {
+    ${each(quads, (i) => each(4, (j) => `if (${4 * i + j}u < uniforms.keyDim) { ${tensor}[(${start} + ${4 * i + j}u) * uniforms.valueDim + e] = s${i}.${'xyzw'[j]}; }`))}
+  }`;
+
+/**
+ * Forward in time, an invocation per value channel with its column of the state in registers. With `read` it writes the output and the last
+ * state; otherwise what the gradient wants: the residual `v - S k` of the delta rules, and the state before every block of tokens.
+ */
+export function forwardColumns(variant: LinearAttentionVariant, read: boolean, state: boolean): string {
+  const { quads, delta, decay } = variant;
+  return `
+${memory(variant, read)}
+fn kernel(group: vec3<u32>, local: vec3<u32>, lane: u32) {${begin(quads)}
+  ${state ? readColumn('state', quads) : ''}
+  for (var first = 0u; first < uniforms.time; first += uniforms.held) {
+    let last = min(uniforms.time, first + uniforms.held);
+    ${hold(variant, read)}
+    for (var t = first; t < last; t++) {
+      let at = (t - first) * ${quads}u;
+      let row = (b * uniforms.time + t) * uniforms.heads + h;
+      ${
+        read || decay === 'none'
+          ? ''
+          : `if (t % uniforms.block == 0u) {
+        let border = ((b * uniforms.heads + h) * uniforms.blocks + t / uniforms.block) * uniforms.keyDim;
+        ${writeColumn('borders', quads, 'border')}
+      }`
+      }
+      ${fade(variant)}
+      var update = value[row * uniforms.valueDim + column];
+      ${
+        delta
+          ? `var recalled = vec4<f32>();
+      ${each(quads, (i) => `recalled += s${i} * keys[at + ${i}u];`)}
+      update -= recalled.x + recalled.y + recalled.z + recalled.w;
+      ${read ? '' : 'if (alive) { residual[row * uniforms.valueDim + e] = update; }'}
+      update *= beta[row];`
+          : ''
+      }
+      ${each(quads, (i) => `s${i} += keys[at + ${i}u] * update;`)}
+      ${
+        read
+          ? `for (var r = 0u; r < uniforms.share; r++) {
+        let from_ = at * uniforms.share + r * ${quads}u;
+        var sum = vec4<f32>();
+        ${each(quads, (i) => `sum += s${i} * queries[from_ + ${i}u];`)}
+        if (alive) { output[(row * uniforms.share + r) * uniforms.valueDim + e] = uniforms.scale * (sum.x + sum.y + sum.z + sum.w); }
+      }`
+          : ''
+      }
+    }
+  }
+  ${read ? writeColumn('lastState', quads, 'plane') : ''}
+}
+`;
+}
+
+/**
+ * Backward in time, an invocation per value channel with its column of the state's gradient in registers: the gradient of what every token
+ * writes (`v`, or `beta (v - S k)` of the delta rules), and of the first state.
+ */
+export function backwardColumns(variant: LinearAttentionVariant, state: boolean): string {
+  const { quads, delta } = variant;
+  return `
+${memory(variant, true)}
+fn kernel(group: vec3<u32>, local: vec3<u32>, lane: u32) {${begin(quads)}
+  ${readColumn('dLastState', quads)}
+  for (var end = uniforms.time; end > 0u; ) {
+    let last = end;
+    let first = (end - 1u) / uniforms.held * uniforms.held;
+    ${hold(variant, true)}
+    for (var t = last; t > first; ) {
+      t--;
+      let at = (t - first) * ${quads}u;
+      let row = (b * uniforms.time + t) * uniforms.heads + h;
+      for (var r = 0u; r < uniforms.share; r++) {
+        let from_ = at * uniforms.share + r * ${quads}u;
+        let upstream = uniforms.scale * dOutput[(row * uniforms.share + r) * uniforms.valueDim + column];
+        ${each(quads, (i) => `s${i} += queries[from_ + ${i}u] * upstream;`)}
+      }
+      var sum = vec4<f32>();
+      ${each(quads, (i) => `sum += s${i} * keys[at + ${i}u];`)}
+      let found = sum.x + sum.y + sum.z + sum.w;
+      if (alive) { dUpdate[row * uniforms.valueDim + e] = found; }
+      ${
+        delta
+          ? `let recalled = -beta[row] * found;
+      ${each(quads, (i) => `s${i} += keys[at + ${i}u] * recalled;`)}`
+          : ''
+      }
+      ${fade(variant)}
+    }
+    end = first;
+  }
+  ${state ? writeColumn('dState', quads, 'plane') : ''}
+}
+`;
+}
+
+/** Gradients of value and beta from that of the update, an invocation per token and head. */
+export const writesSource = `
+fn kernel(group: vec3<u32>, local: vec3<u32>, lane: u32) {
+  let row = group.x * 64u + lane;
+  if (row >= uniforms.rows) { return; }
+  var sum = 0.0;
+  for (var c = row * uniforms.valueDim; c < (row + 1u) * uniforms.valueDim; c++) {
+    sum += dUpdate[c] * residual[c];
+    dValue[c] = dUpdate[c] * beta[row];
+  }
+  dBeta[row] = sum;
+}
+`;
+
+/**
+ * One record per token and state head, so that the row pass needs one binding for all of it: queries of the heads that share the state, key,
+ * decay factor, update, gradient of the value (delta rules) and gradients of the outputs, the last three padded to whole slices.
+ */
+export function recordSource({ decay, delta }: LinearAttentionVariant): string {
+  return `
+fn kernel(group: vec3<u32>, local: vec3<u32>, lane: u32) {
+  let row = group.x;
+  let keyDim = uniforms.keyDim;
+  let record = row * uniforms.record;
+  for (var i = lane; i < uniforms.share * keyDim; i += 64u) { records[record + i] = query[row * uniforms.share * keyDim + i]; }
+  for (var i = lane; i < keyDim; i += 64u) { records[record + uniforms.share * keyDim + i] = key[row * keyDim + i]; }
+  ${
+    decay === 'none'
+      ? ''
+      : `for (var i = lane; i < keyDim; i += 64u) {
+    let logarithm = logDecay[${decay === 'channel' ? 'row * keyDim + i' : 'row'}];
+    records[record + (uniforms.share + 1u) * keyDim + i] = exp(max(logarithm, -1000.0));
+  }`
+  }
+  let start = record + uniforms.rowsAt;
+  for (var i = lane; i < uniforms.padded; i += 64u) {
+    let inside = i < uniforms.valueDim;
+    let c = row * uniforms.valueDim + min(i, uniforms.valueDim - 1u);
+    records[start + i] = select(0.0, ${delta ? 'residual[c] * beta[row]' : 'residual[c]'}, inside);
+    ${delta ? 'records[start + uniforms.padded + i] = select(0.0, dUpdate[c] * beta[row], inside);' : ''}
+    for (var r = 0u; r < uniforms.share; r++) {
+      let upstream = dOutput[(row * uniforms.share + r) * uniforms.valueDim + min(i, uniforms.valueDim - 1u)];
+      records[start + (${delta ? '2u' : '1u'} + r) * uniforms.padded + i] = select(0.0, upstream, inside);
+    }
+  }
+}
+`;
+}
+
+/**
+ * Gradients of query, key and decay, an invocation per key channel with its row of the state and of the state's gradient in registers, a slice
+ * of the value channels per workgroup. Per block of tokens, from the last to the first: forward from the state at its border, keeping the
+ * decayed states, then backward.
+ */
+export function gradientRows({ decay, delta }: LinearAttentionVariant, quads: number, border: boolean): string {
+  const vectors = delta ? '(uniforms.share + 2u)' : '(uniforms.share + 1u)';
+  const upstreamAt = delta ? '2u' : '1u';
+  const total = (name: string) => `(${name}.x + ${name}.y + ${name}.z + ${name}.w)`;
+  const faded = decay === 'none' ? '' : each(quads, (i) => `s${i} *= factor;`);
+  const factor = decay === 'none' ? '' : 'let factor = records[record + (uniforms.share + 1u) * uniforms.keyDim + channel];';
+  return `
+var<workgroup> rows: array<vec4<f32>, ${HELD}>;
+fn hold(b: u32, h: u32, first: u32, last: u32, slice: u32, lane: u32) {
+  workgroupBarrier();
+  for (var i = lane; i < (last - first) * ${vectors} * ${quads}u; i += ${LANES}u) {
+    let vector = i / ${quads}u;
+    let t = first + vector / ${vectors};
+    let start = ((b * uniforms.time + t) * uniforms.heads + h) * uniforms.record + uniforms.rowsAt
+      + vector % ${vectors} * uniforms.padded + slice * ${4 * quads}u + i % ${quads}u * 4u;
+    rows[i] = vec4<f32>(records[start], records[start + 1u], records[start + 2u], records[start + 3u]);
+  }
+  workgroupBarrier();
+}
+fn kernel(group: vec3<u32>, local: vec3<u32>, lane: u32) {
+  let keyTiles = (uniforms.keyDim + ${LANES - 1}u) / ${LANES}u;
+  let slice = group.x / keyTiles;
+  let d = group.x % keyTiles * ${LANES}u + lane;
+  let alive = d < uniforms.keyDim;
+  let channel = min(d, uniforms.keyDim - 1u);
+  let h = group.y;
+  let b = group.z;
+  let head = b * uniforms.heads + h;
+  let tokens = uniforms.batch * uniforms.time * uniforms.heads;
+  let store = ((head * (uniforms.slices * keyTiles) + group.x) * uniforms.block) * ${quads * LANES}u + lane;
+  ${each(quads, (i) => `var g${i} = vec4<f32>();`)}
+  {
+    let start = (head * uniforms.keyDim + channel) * uniforms.valueDim;
+    ${each(quads, (i) => each(4, (j) => `{ let c = slice * ${4 * quads}u + ${4 * i + j}u; if (c < uniforms.valueDim) { g${i}.${'xyzw'[j]} = dLastState[start + c]; } }`))}
+  }
+  for (var n = uniforms.blocks; n > 0u; ) {
+    n--;
+    let start = n * uniforms.block;
+    let end = min(uniforms.time, start + uniforms.block);
+    {
+      ${each(quads, (i) => `var s${i} = vec4<f32>();`)}
+      ${
+        border
+          ? `let from_ = ((head * uniforms.blocks + n) * uniforms.keyDim + channel) * uniforms.valueDim;
+      ${each(quads, (i) => each(4, (j) => `{ let c = slice * ${4 * quads}u + ${4 * i + j}u; if (c < uniforms.valueDim) { s${i}.${'xyzw'[j]} = borders[from_ + c]; } }`))}`
+          : ''
+      }
+      for (var first = start; first < end; first += uniforms.held) {
+        let last = min(end, first + uniforms.held);
+        hold(b, h, first, last, slice, lane);
+        for (var t = first; t < last; t++) {
+          let at = (t - first) * ${vectors} * ${quads}u;
+          let row = (b * uniforms.time + t) * uniforms.heads + h;
+          let record = row * uniforms.record;
+          let k = records[record + uniforms.share * uniforms.keyDim + channel];
+          ${factor}
+          ${faded}
+          ${
+            decay === 'none'
+              ? ''
+              : `let kept = store + (t - start) * ${quads * LANES}u;
+          ${each(quads, (i) => `states[kept + ${i * LANES}u] = s${i};`)}`
+          }
+          ${
+            delta
+              ? `var recalled = vec4<f32>();
+          ${each(quads, (i) => `recalled += s${i} * rows[at + ${quads + i}u];`)}
+          if (alive) { dKey[slice * tokens * uniforms.keyDim + row * uniforms.keyDim + d] = -${total('recalled')}; }`
+              : ''
+          }
+          ${each(quads, (i) => `s${i} += k * rows[at + ${i}u];`)}
+          for (var r = 0u; r < uniforms.share; r++) {
+            let from_ = at + (${upstreamAt} + r) * ${quads}u;
+            var sum = vec4<f32>();
+            ${each(quads, (i) => `sum += s${i} * rows[from_ + ${i}u];`)}
+            if (alive) { dQuery[((slice * tokens + row) * uniforms.share + r) * uniforms.keyDim + d] = uniforms.scale * ${total('sum')}; }
+          }
+        }
+      }
+    }
+    for (var tail = end; tail > start; ) {
+      let last = tail;
+      let first = start + (tail - 1u - start) / uniforms.held * uniforms.held;
+      hold(b, h, first, last, slice, lane);
+      for (var t = last; t > first; ) {
+        t--;
+        let at = (t - first) * ${vectors} * ${quads}u;
+        let row = (b * uniforms.time + t) * uniforms.heads + h;
+        let record = row * uniforms.record;
+        let k = records[record + uniforms.share * uniforms.keyDim + channel];
+        for (var r = 0u; r < uniforms.share; r++) {
+          let from_ = at + (${upstreamAt} + r) * ${quads}u;
+          let q = uniforms.scale * records[record + r * uniforms.keyDim + channel];
+          ${each(quads, (i) => `g${i} += q * rows[from_ + ${i}u];`)}
+        }
+        var sum = vec4<f32>();
+        ${each(quads, (i) => `sum += g${i} * rows[at + ${i}u];`)}
+        let place = (slice * tokens + row) * uniforms.keyDim + d;
+        if (alive) { dKey[place] = ${delta ? 'dKey[place] + ' : ''}${total('sum')}; }
+        ${delta ? each(quads, (i) => `g${i} -= k * rows[at + ${quads + i}u];`) : ''}
+        ${
+          decay === 'none'
+            ? ''
+            : `let kept = store + (t - start) * ${quads * LANES}u;
+        var along = vec4<f32>();
+        ${each(quads, (i) => `along += g${i} * states[kept + ${i * LANES}u];`)}
+        if (alive) { dDecay[place] = ${total('along')}; }
+        ${factor}
+        ${each(quads, (i) => `g${i} *= factor;`)}`
+        }
+      }
+      tail = first;
+    }
+  }
+}
+`;
+}
+
+/** Sums over the last axis, an invocation per row. */
+export const rowSumSource = `
+fn kernel(group: vec3<u32>, local: vec3<u32>, lane: u32) {
+  let row = group.x * 64u + lane;
+  if (row >= uniforms.rows) { return; }
+  var sum = 0.0;
+  for (var c = row * uniforms.width; c < (row + 1u) * uniforms.width; c++) { sum += values[c]; }
+  total[row] = sum;
+}
+`;

@@ -1,0 +1,244 @@
+import { linearAttentionKernel } from '@seqloom/core';
+import type { LinearAttentionAttributes, LinearAttentionInputs } from '@seqloom/core';
+import * as tf from '@tensorflow/tfjs-core';
+import { columnSum } from './column-sum.ts';
+import {
+  HELD,
+  LANES,
+  backwardColumns,
+  forwardColumns,
+  gradientRows,
+  heldTokens,
+  recordSource,
+  rowSumSource,
+  writesSource,
+} from './linear-attention-shaders.ts';
+import type { LinearAttentionVariant } from './linear-attention-shaders.ts';
+import { release, runWgsl, sizeOf } from './run.ts';
+
+/** Widest key that a column of the state in registers takes. */
+const WIDEST_KEY = 256;
+/** Value channels of a row of the state in registers. */
+const WIDEST_SLICE = 64;
+
+/** What follows from the shapes of a call. */
+function planOf({ query, key, value, logDecay, beta }: LinearAttentionInputs, { scale }: Pick<LinearAttentionAttributes, 'scale'>) {
+  const [batch, time, heads, keyDim] = key.shape as [number, number, number, number];
+  const valueDim = value.shape[3]!;
+  const share = query.shape[2]! / heads;
+  const variant: LinearAttentionVariant = {
+    quads: Math.ceil(keyDim / 4),
+    decay: !logDecay ? 'none' : logDecay.shape.length === 4 ? 'channel' : 'head',
+    delta: beta !== undefined,
+  };
+  const slices = Math.ceil(valueDim / WIDEST_SLICE);
+  const sliceQuads = Math.ceil(valueDim / slices / 4);
+  // states at the borders of blocks and within one block: about 2 sqrt(T) together
+  const block = logDecay ? Math.min(time, Math.max(8, Math.ceil(Math.sqrt(time)))) : time;
+  const decayWidth = { none: 0, head: keyDim, channel: keyDim }[variant.decay];
+  const rowsAt = (share + 1) * keyDim + decayWidth;
+  const vectors = share + (variant.delta ? 2 : 1);
+  const padded = 4 * sliceQuads * slices;
+  return {
+    variant,
+    sizes: { batch, time, heads, keyDim, valueDim, share },
+    floats: { scale },
+    columns: [Math.ceil(valueDim / LANES), heads, batch] as const,
+    held: heldTokens(variant.quads, share),
+    rowsHeld: Math.min(16, Math.floor(HELD / (vectors * sliceQuads))),
+    slices,
+    sliceQuads,
+    block,
+    blocks: Math.ceil(time / block),
+    padded,
+    rowsAt,
+    record: rowsAt + vectors * padded,
+    keyTiles: Math.ceil(keyDim / LANES),
+    name: `${variant.quads}-${variant.decay}-${variant.delta ? 'delta' : 'plain'}`,
+  };
+}
+
+type Plan = ReturnType<typeof planOf>;
+
+// shapes of the scratch tensors of the gradient
+function scratchShapes({ sizes, variant, record, blocks, block, slices, sliceQuads, keyTiles }: Plan) {
+  const { batch, time, heads, keyDim, valueDim } = sizes;
+  return {
+    records: [batch, time, heads, record],
+    ...(variant.decay === 'none'
+      ? {}
+      : {
+          borders: [batch, heads, blocks, keyDim, valueDim],
+          states: [batch, heads, slices * keyTiles, block, sliceQuads, LANES, 4],
+        }),
+  };
+}
+
+function gradient(
+  backend: tf.KernelBackend,
+  inputs: LinearAttentionInputs,
+  plan: Plan,
+  upstream: { output: tf.TensorInfo; state: tf.TensorInfo },
+) {
+  const { query, key, value, logDecay, beta, state } = inputs;
+  const { variant, sizes, floats, columns, held, rowsHeld, slices, sliceQuads, block, blocks, name } = plan;
+  const { batch, time, heads, keyDim, valueDim } = sizes;
+  const shapes = scratchShapes(plan);
+  const tokens = batch * time * heads;
+  const before =
+    beta || logDecay
+      ? runWgsl(backend, {
+          name: `LinearAttentionBorders-${name}-${state ? 'state' : 'zero'}`,
+          source: forwardColumns(variant, false, state !== undefined),
+          workgroupSize: [LANES],
+          workgroups: columns,
+          inputs: { key, value, ...(logDecay && { logDecay }), ...(beta && { beta }), ...(state && { state }) },
+          outputs: {
+            ...(beta && { residual: { shape: value.shape } }),
+            ...(shapes.borders && { borders: { shape: shapes.borders } }),
+          } as Record<'residual' | 'borders', { shape: number[] }>,
+          integers: { ...sizes, held, block, blocks },
+          floats,
+        })
+      : undefined;
+  const { dUpdate, dState } = runWgsl(backend, {
+    name: `LinearAttentionBackward-${name}-${state ? 'state' : 'zero'}`,
+    source: backwardColumns(variant, state !== undefined),
+    workgroupSize: [LANES],
+    workgroups: columns,
+    inputs: { query, key, dOutput: upstream.output, dLastState: upstream.state, ...(logDecay && { logDecay }), ...(beta && { beta }) },
+    outputs: { dUpdate: { shape: value.shape }, ...(state && { dState: { shape: state.shape } }) } as Record<
+      'dUpdate' | 'dState',
+      { shape: number[] }
+    >,
+    integers: { ...sizes, held },
+    floats,
+  });
+  const writes = beta
+    ? runWgsl(backend, {
+        name: 'LinearAttentionWrites',
+        source: writesSource,
+        workgroupSize: [64],
+        workgroups: [Math.ceil(tokens / 64)],
+        inputs: { dUpdate, residual: before!.residual, beta },
+        outputs: { dValue: { shape: value.shape }, dBeta: { shape: beta.shape } },
+        integers: { rows: tokens, valueDim },
+      })
+    : undefined;
+  const { records } = runWgsl(backend, {
+    name: `LinearAttentionRecords-${variant.decay}-${variant.delta ? 'delta' : 'plain'}`,
+    source: recordSource(variant),
+    workgroupSize: [64],
+    workgroups: [tokens],
+    inputs: {
+      query,
+      key,
+      ...(logDecay && { logDecay }),
+      residual: before?.residual ?? value,
+      ...(beta && { beta, dUpdate }),
+      dOutput: upstream.output,
+    },
+    outputs: { records: { shape: shapes.records } },
+    integers: { ...sizes, record: plan.record, rowsAt: plan.rowsAt, padded: plan.padded },
+  });
+  const border = before?.borders ?? state;
+  const perSlice = (shape: readonly number[]) => ({ shape: slices === 1 ? shape : [slices, ...shape] });
+  const made = runWgsl(backend, {
+    name: `LinearAttentionRows-${sliceQuads}-${variant.decay}-${variant.delta ? 'delta' : 'plain'}-${border ? 'border' : 'zero'}`,
+    source: gradientRows(variant, sliceQuads, border !== undefined),
+    workgroupSize: [LANES],
+    workgroups: [plan.keyTiles * slices, heads, batch],
+    inputs: { records, dLastState: upstream.state, ...(border && { borders: border }) },
+    outputs: {
+      dQuery: perSlice(query.shape),
+      dKey: perSlice(key.shape),
+      ...(shapes.states && { dDecay: perSlice(key.shape), states: { shape: shapes.states } }),
+    } as Record<'dQuery' | 'dKey' | 'dDecay' | 'states', { shape: readonly number[] }>,
+    vec4: ['states'],
+    integers: { ...sizes, held: rowsHeld, record: plan.record, rowsAt: plan.rowsAt, padded: plan.padded, block, blocks, slices },
+    floats,
+  });
+  release(backend, records, made.states, before?.borders, before?.residual);
+  if (beta) release(backend, dUpdate);
+  const joined = (partial: tf.TensorInfo, shape: readonly number[]): tf.TensorInfo => {
+    if (slices === 1) return partial;
+    const sum = columnSum(backend, partial, shape);
+    release(backend, partial);
+    return sum;
+  };
+  let dDecay = logDecay && joined(made.dDecay, key.shape);
+  if (logDecay && variant.decay === 'head') {
+    const perChannel = dDecay!;
+    dDecay = runWgsl(backend, {
+      name: 'RowSum',
+      source: rowSumSource,
+      workgroupSize: [64],
+      workgroups: [Math.ceil(tokens / 64)],
+      inputs: { values: perChannel },
+      outputs: { total: { shape: logDecay.shape } },
+      integers: { rows: tokens, width: keyDim },
+    }).total;
+    release(backend, perChannel);
+  }
+  return {
+    query: joined(made.dQuery, query.shape),
+    key: joined(made.dKey, key.shape),
+    value: writes?.dValue ?? dUpdate,
+    ...(dDecay && { logDecay: dDecay }),
+    ...(writes && { beta: writes.dBeta }),
+    ...(state && { state: dState }),
+  };
+}
+
+/**
+ * Installs the fused `LinearAttention`; returns the way back.
+ *
+ * One token after the other with the state in registers: no decay is too strong, nothing is inverted, and no number of tokens makes more
+ * dispatches. Workgroups of 32, all loops over 16 tokens or fewer that are held in 15 KB of workgroup memory.
+ *
+ * Forward: one dispatch, B H Dv / 32 workgroups, each invocation a column of Dk numbers. Per token, head and workgroup: (2 + Hq / H) Dk loads
+ * for all 32 together, 2 per invocation; 32 Dk (2 + 2 delta + 1 decay) multiply-adds.
+ *
+ * Gradient: five dispatches (three for the rule `linear`, four for `gated`), two more per 64 value channels beyond 64 and one for a decay per
+ * head. Columns forward (states at block borders, residuals of the delta rules), columns backward (gradient of value, beta and first state),
+ * records of what the last pass reads, rows: B H Dk / 32 workgroups per 64 value channels, each invocation a row of the state and one of its
+ * gradient in registers, forward and backward through blocks of sqrt(T) tokens. About 4 times the arithmetic of the forward. With a decay the
+ * states of all borders and of one block are kept, 2 sqrt(T) B H Dk Dv numbers; without one no state is.
+ */
+export function implementLinearAttention(label: string): () => void {
+  return linearAttentionKernel.implement({
+    backend: 'webgpu',
+    label,
+    supports(inputs, attributes) {
+      const plan = planOf(inputs, attributes);
+      const { keyDim, share } = plan.sizes;
+      if (keyDim > WIDEST_KEY) return `keys of ${keyDim} channels; a column of the state in registers takes ${WIDEST_KEY}`;
+      if (plan.held < 1 || plan.rowsHeld < 1)
+        return `${share} query heads per state head; one token of them must fit into 15 KB of workgroup memory`;
+      const limit = (tf.backend() as unknown as { device: GPUDevice }).device.limits.maxStorageBufferBindingSize;
+      const largest = 4 * Math.max(...Object.values(scratchShapes(plan)).map(sizeOf));
+      if (largest > limit) return `a gradient that keeps ${largest} bytes of states; this device binds ${limit}`;
+      return true;
+    },
+    forward({ inputs, attributes, backend }) {
+      const plan = planOf(inputs, attributes);
+      const { query, key, value, logDecay, beta, state } = inputs;
+      const { batch, time, heads, keyDim, valueDim } = plan.sizes;
+      const { output, lastState } = runWgsl(backend, {
+        name: `LinearAttention-${plan.name}-${state ? 'state' : 'zero'}`,
+        source: forwardColumns(plan.variant, true, state !== undefined),
+        workgroupSize: [LANES],
+        workgroups: plan.columns,
+        inputs: { query, key, value, ...(logDecay && { logDecay }), ...(beta && { beta }), ...(state && { state }) },
+        outputs: {
+          output: { shape: [batch, time, query.shape[2]!, valueDim] },
+          lastState: { shape: [batch, heads, keyDim, valueDim] },
+        },
+        integers: { ...plan.sizes, held: plan.held },
+        floats: plan.floats,
+      });
+      return { output, state: lastState };
+    },
+    gradient: ({ inputs, upstream, attributes, backend }) => gradient(backend, inputs, planOf(inputs, attributes), upstream),
+  });
+}

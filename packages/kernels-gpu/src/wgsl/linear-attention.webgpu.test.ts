@@ -1,0 +1,102 @@
+import { linearAttentionUpdate, setupBackend } from '@seqloom/core';
+import type { LinearAttentionInputs, LinearAttentionRule } from '@seqloom/core';
+import { checkKernelParity, naiveLinearAttention, uniform64 } from '@seqloom/testing';
+import type { Array64, KernelParityCase, LinearAttentionInputs64 } from '@seqloom/testing';
+import { beforeAll, describe, it } from 'vitest';
+import { implementLinearAttention } from './linear-attention.ts';
+
+interface Shape {
+  readonly batch?: number;
+  readonly length: number;
+  readonly heads?: number;
+  readonly share?: number;
+  readonly keyDim?: number;
+  readonly valueDim?: number;
+  readonly state?: boolean;
+}
+
+type Decay = 'none' | 'head' | 'channel';
+
+const RULES: [LinearAttentionRule, Decay][] = [
+  ['linear', 'none'],
+  ['gated', 'head'],
+  ['gated', 'channel'],
+  ['delta', 'none'],
+  ['gated_delta', 'head'],
+  ['gated_delta', 'channel'],
+];
+
+function call(updateRule: LinearAttentionRule, decay: Decay, shape: Shape, range: [number, number] = [-1, 0]): KernelParityCase {
+  const { batch = 1, length, heads = 2, share = 1, keyDim = 6, valueDim = 5, state = true } = shape;
+  const perHead = [batch, length, heads];
+  const inputs: Record<string, Array64> = {
+    query: uniform64([batch, length, heads * share, keyDim], 1),
+    // short keys, so that the delta rules stay stable
+    key: uniform64([...perHead, keyDim], 2, -1 / Math.sqrt(keyDim), 1 / Math.sqrt(keyDim)),
+    value: uniform64([...perHead, valueDim], 3),
+    ...(decay === 'none' ? {} : { logDecay: uniform64([...perHead, ...(decay === 'channel' ? [keyDim] : [])], 4, ...range) }),
+    ...(updateRule.endsWith('delta') ? { beta: uniform64(perHead, 5, 0, 1) } : {}),
+    ...(state ? { state: uniform64([batch, heads, keyDim, valueDim], 6) } : {}),
+  };
+  return {
+    inputs,
+    run: (tensors) => linearAttentionUpdate(tensors as LinearAttentionInputs, { updateRule }),
+    oracle: (arrays) => naiveLinearAttention(arrays as LinearAttentionInputs64, { updateRule }),
+    differentiate: ['query', 'key', 'value', 'logDecay', 'beta', 'state'],
+  };
+}
+
+describe('LinearAttention in WGSL', () => {
+  beforeAll(async () => {
+    await setupBackend('webgpu', { kernels: [() => ({ label: 'wgsl', undo: implementLinearAttention('wgsl') })], strict: true });
+  });
+
+  it.each(RULES.flatMap(([rule, decay]) => [1, 7, 65].map((length) => ({ rule, decay, length }))))(
+    '$rule, decay per $decay, T = $length: outputs, state, gradients',
+    ({ rule, decay, length }) => checkKernelParity('webgpu', call(rule, decay, { length })),
+  );
+
+  it.each(RULES)('%s, decay per %s: grouped query heads, batch of two, no state', (rule, decay) =>
+    checkKernelParity('webgpu', call(rule, decay, { batch: 2, length: 20, share: 3, state: false })),
+  );
+
+  it.each<[string, [number, number]]>([
+    ['-100', [-100, -100]],
+    ['0', [0, 0]],
+    ['between -100 and 0', [-100, 0]],
+  ])('decays of %s', async (_, range) => {
+    for (const [rule, decay] of RULES.filter(([, kind]) => kind !== 'none')) {
+      await checkKernelParity('webgpu', { ...call(rule, decay, { length: 70 }, range), step: 1e-6 });
+    }
+  });
+
+  it('decays of 0, -1e-6 and -100 in turn', async () => {
+    for (const decay of ['head', 'channel'] as const) {
+      const hard = call('gated_delta', decay, { length: 66 });
+      const { data } = hard.inputs['logDecay']!;
+      data.forEach((__, index) => (data[index] = [0, Math.fround(-1e-6), 0, 0, -100, 0, 0][index % 7]!));
+      await checkKernelParity('webgpu', { ...hard, step: 1e-6 });
+    }
+  });
+
+  it('a decay of -Infinity forgets all and stays finite', async () => {
+    const reset = call('gated', 'channel', { length: 9 });
+    const { data } = reset.inputs['logDecay']!;
+    data.fill(-Infinity, data.length / 2);
+    await checkKernelParity('webgpu', { ...reset, differentiate: ['query', 'key', 'value', 'state'] });
+  });
+
+  it('a delta rule with beta 2 and one key again and again swings without growing', async () => {
+    const swinging = call('delta', 'none', { length: 100, keyDim: 4 });
+    swinging.inputs['beta']!.data.fill(2);
+    const { data } = swinging.inputs['key']!;
+    data.forEach((__, index) => (data[index] = index % 4 === 0 ? 1 : 0));
+    await checkKernelParity('webgpu', swinging);
+  });
+
+  it('values wider than the registers of a row', () =>
+    checkKernelParity('webgpu', call('gated_delta', 'head', { length: 9, heads: 1, keyDim: 3, valueDim: 70 })));
+
+  it('more key channels than a workgroup', () =>
+    checkKernelParity('webgpu', call('gated', 'channel', { length: 5, heads: 1, keyDim: 37, valueDim: 3 })));
+});
