@@ -95,12 +95,13 @@ const writeColumn = (tensor: string, quads: number, start: string) => `
  * Forward in time, an invocation per value channel with its column of the state in registers. With `read` it writes the output and the last
  * state; otherwise what the gradient wants: the residual `v - S k` of the delta rules, and the state before every block of tokens.
  */
-export function forwardColumns(variant: LinearAttentionVariant, read: boolean, state: boolean): string {
+export function forwardColumns(variant: LinearAttentionVariant, read: boolean): string {
   const { quads, delta, decay } = variant;
   return `
 ${memory(variant, read)}
 fn kernel(group: vec3<u32>, local: vec3<u32>, lane: u32) {${begin(quads)}
-  ${state ? readColumn('state', quads) : ''}
+  if (uniforms.hasState != 0u) {${readColumn('state', quads)}
+  }
   for (var first = 0u; first < uniforms.time; first += uniforms.held) {
     let last = min(uniforms.time, first + uniforms.held);
     ${hold(variant, read)}
@@ -148,7 +149,7 @@ fn kernel(group: vec3<u32>, local: vec3<u32>, lane: u32) {${begin(quads)}
  * Backward in time, an invocation per value channel with its column of the state's gradient in registers: the gradient of what every token
  * writes (`v`, or `beta (v - S k)` of the delta rules), and of the first state.
  */
-export function backwardColumns(variant: LinearAttentionVariant, state: boolean): string {
+export function backwardColumns(variant: LinearAttentionVariant): string {
   const { quads, delta } = variant;
   return `
 ${memory(variant, true)}
@@ -181,7 +182,7 @@ fn kernel(group: vec3<u32>, local: vec3<u32>, lane: u32) {${begin(quads)}
     }
     end = first;
   }
-  ${state ? writeColumn('dState', quads, 'plane') : ''}
+  ${writeColumn('dState', quads, 'plane')}
 }
 `;
 }
@@ -240,7 +241,7 @@ fn kernel(group: vec3<u32>, local: vec3<u32>, lane: u32) {
  * of the value channels per workgroup. Per block of tokens, from the last to the first: forward from the state at its border, keeping the
  * decayed states, then backward.
  */
-export function gradientRows({ decay, delta }: LinearAttentionVariant, quads: number, border: boolean): string {
+export function gradientRows({ decay, delta }: LinearAttentionVariant, quads: number): string {
   const vectors = delta ? '(uniforms.share + 2u)' : '(uniforms.share + 1u)';
   const upstreamAt = delta ? '2u' : '1u';
   const total = (name: string) => `(${name}.x + ${name}.y + ${name}.z + ${name}.w)`;
@@ -281,11 +282,15 @@ fn kernel(group: vec3<u32>, local: vec3<u32>, lane: u32) {
     let end = min(uniforms.time, start + uniforms.block);
     {
       ${each(quads, (i) => `var s${i} = vec4<f32>();`)}
-      ${
-        border
-          ? `let from_ = ((head * uniforms.blocks + n) * uniforms.keyDim + channel) * uniforms.valueDim;
-      ${each(quads, (i) => each(4, (j) => `{ let c = slice * ${4 * quads}u + ${4 * i + j}u; if (c < uniforms.valueDim) { s${i}.${'xyzw'[j]} = borders[from_ + c]; } }`))}`
-          : ''
+      if (uniforms.hasBorder != 0u) {
+        let from_ = ((head * uniforms.blocks + n) * uniforms.keyDim + channel) * uniforms.valueDim;
+        ${each(quads, (i) =>
+          each(
+            4,
+            (j) =>
+              `{ let c = slice * ${4 * quads}u + ${4 * i + j}u; if (c < uniforms.valueDim) { s${i}.${'xyzw'[j]} = borders[from_ + c]; } }`,
+          ),
+        )}
       }
       for (var first = start; first < end; first += uniforms.held) {
         let last = min(end, first + uniforms.held);

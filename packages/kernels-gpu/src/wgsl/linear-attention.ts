@@ -54,6 +54,7 @@ function planOf({ query, key, value, logDecay, beta }: LinearAttentionInputs, { 
     rowsAt,
     record: rowsAt + vectors * padded,
     keyTiles: Math.ceil(keyDim / LANES),
+    // a state that is absent is a number, not a pipeline of its own: something else is bound in its place
     name: `${variant.quads}-${variant.decay}-${variant.delta ? 'delta' : 'plain'}`,
   };
 }
@@ -88,29 +89,26 @@ function gradient(
   const before =
     beta || logDecay
       ? runWgsl(backend, {
-          name: `LinearAttentionBorders-${name}-${state ? 'state' : 'zero'}`,
-          source: forwardColumns(variant, false, state !== undefined),
+          name: `LinearAttentionBorders-${name}`,
+          source: forwardColumns(variant, false),
           workgroupSize: [LANES],
           workgroups: columns,
-          inputs: { key, value, ...(logDecay && { logDecay }), ...(beta && { beta }), ...(state && { state }) },
+          inputs: { key, value, ...(logDecay && { logDecay }), ...(beta && { beta }), state: state ?? key },
           outputs: {
             ...(beta && { residual: { shape: value.shape } }),
             ...(shapes.borders && { borders: { shape: shapes.borders } }),
           } as Record<'residual' | 'borders', { shape: number[] }>,
-          integers: { ...sizes, held, block, blocks },
+          integers: { ...sizes, held, block, blocks, hasState: state ? 1 : 0 },
           floats,
         })
       : undefined;
   const { dUpdate, dState } = runWgsl(backend, {
-    name: `LinearAttentionBackward-${name}-${state ? 'state' : 'zero'}`,
-    source: backwardColumns(variant, state !== undefined),
+    name: `LinearAttentionBackward-${name}`,
+    source: backwardColumns(variant),
     workgroupSize: [LANES],
     workgroups: columns,
     inputs: { query, key, dOutput: upstream.output, dLastState: upstream.state, ...(logDecay && { logDecay }), ...(beta && { beta }) },
-    outputs: { dUpdate: { shape: value.shape }, ...(state && { dState: { shape: state.shape } }) } as Record<
-      'dUpdate' | 'dState',
-      { shape: number[] }
-    >,
+    outputs: { dUpdate: { shape: value.shape }, dState: { shape: upstream.state.shape } },
     integers: { ...sizes, held },
     floats,
   });
@@ -144,22 +142,33 @@ function gradient(
   const border = before?.borders ?? state;
   const perSlice = (shape: readonly number[]) => ({ shape: slices === 1 ? shape : [slices, ...shape] });
   const made = runWgsl(backend, {
-    name: `LinearAttentionRows-${sliceQuads}-${variant.decay}-${variant.delta ? 'delta' : 'plain'}-${border ? 'border' : 'zero'}`,
-    source: gradientRows(variant, sliceQuads, border !== undefined),
+    name: `LinearAttentionRows-${sliceQuads}-${variant.decay}-${variant.delta ? 'delta' : 'plain'}`,
+    source: gradientRows(variant, sliceQuads),
     workgroupSize: [LANES],
     workgroups: [plan.keyTiles * slices, heads, batch],
-    inputs: { records, dLastState: upstream.state, ...(border && { borders: border }) },
+    inputs: { records, dLastState: upstream.state, borders: border ?? key },
     outputs: {
       dQuery: perSlice(query.shape),
       dKey: perSlice(key.shape),
       ...(shapes.states && { dDecay: perSlice(key.shape), states: { shape: shapes.states } }),
     } as Record<'dQuery' | 'dKey' | 'dDecay' | 'states', { shape: readonly number[] }>,
     vec4: ['states'],
-    integers: { ...sizes, held: rowsHeld, record: plan.record, rowsAt: plan.rowsAt, padded: plan.padded, block, blocks, slices },
+    integers: {
+      ...sizes,
+      held: rowsHeld,
+      record: plan.record,
+      rowsAt: plan.rowsAt,
+      padded: plan.padded,
+      block,
+      blocks,
+      slices,
+      hasBorder: border ? 1 : 0,
+    },
     floats,
   });
   release(backend, records, made.states, before?.borders, before?.residual);
   if (beta) release(backend, dUpdate);
+  if (!state) release(backend, dState);
   const joined = (partial: tf.TensorInfo, shape: readonly number[]): tf.TensorInfo => {
     if (slices === 1) return partial;
     const sum = columnSum(backend, partial, shape);
@@ -225,16 +234,16 @@ export function implementLinearAttention(label: string): () => void {
       const { query, key, value, logDecay, beta, state } = inputs;
       const { batch, time, heads, keyDim, valueDim } = plan.sizes;
       const { output, lastState } = runWgsl(backend, {
-        name: `LinearAttention-${plan.name}-${state ? 'state' : 'zero'}`,
-        source: forwardColumns(plan.variant, true, state !== undefined),
+        name: `LinearAttention-${plan.name}`,
+        source: forwardColumns(plan.variant, true),
         workgroupSize: [LANES],
         workgroups: plan.columns,
-        inputs: { query, key, value, ...(logDecay && { logDecay }), ...(beta && { beta }), ...(state && { state }) },
+        inputs: { query, key, value, ...(logDecay && { logDecay }), ...(beta && { beta }), state: state ?? key },
         outputs: {
           output: { shape: [batch, time, query.shape[2]!, valueDim] },
           lastState: { shape: [batch, heads, keyDim, valueDim] },
         },
-        integers: { ...plan.sizes, held: plan.held },
+        integers: { ...plan.sizes, held: plan.held, hasState: state ? 1 : 0 },
         floats: plan.floats,
       });
       return { output, state: lastState };
