@@ -25,3 +25,5 @@ export { softmaxAttention } from './softmax-attention.ts';
 export type { SoftmaxAttentionInputs, SoftmaxAttentionOptions } from './softmax-attention.ts';
 export { softmaxAttentionGradient } from './softmax-attention-gradient.ts';
 export type { SoftmaxAttentionGradientInputs } from './softmax-attention-gradient.ts';
+export { linearAttention } from './linear-attention.ts';
+export type { LinearAttentionInputs, LinearAttentionOptions } from './linear-attention.ts';

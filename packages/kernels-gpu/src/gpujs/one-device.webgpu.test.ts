@@ -78,7 +78,7 @@ describe('one GPUDevice for tfjs and gpu.js', () => {
     release();
     // one read-back in all: that of the final result
     expect(afterReading).toBe(1);
-    console.log(`tensor -> gpu.js (RMS norm, linear scan) -> tensor, two tensors lent: ${JSON.stringify(counts)}`);
+    process.stdout.write(`tensor -> gpu.js (RMS norm, linear scan) -> tensor, two tensors lent: ${JSON.stringify(counts)}\n`);
     // the copies are tfjs's dataToGPU, on the device, one per lent tensor
     expect(counts).toMatchObject({ mapAsync: 0, copyBufferToBuffer: 2 });
     const normed = naiveRmsNorm({ input: { shape: input.shape, data: input.data.map((value) => 2 * value) } }).output;
@@ -94,7 +94,7 @@ describe('one GPUDevice for tfjs and gpu.js', () => {
     const maps = countCalls(GPUBuffer.prototype, 'mapAsync');
     await linearScan(gpujs, { decay: data, input: data });
     for (const counter of [maps, submits]) counter.stop();
-    console.log(`linear scan of 64 steps on plain arrays, 13 kernel runs: ${submits.count} submit, ${maps.count} mapAsync`);
+    process.stdout.write(`linear scan of 64 steps on plain arrays, 13 kernel runs: ${submits.count} submit, ${maps.count} mapAsync\n`);
     expect([submits.count, maps.count]).toEqual([1, 1]);
     expect(gpujs.report().find(({ kernel }) => kernel === 'linearScan')).toMatchObject({
       backend: 'webgpu',

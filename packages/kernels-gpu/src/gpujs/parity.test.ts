@@ -4,6 +4,7 @@ import {
   closenessFault,
   naiveCausalConv1d,
   naiveGatherRows,
+  naiveLinearAttention,
   naiveLinearScan,
   naiveRmsNorm,
   naiveRotary,
@@ -18,6 +19,7 @@ import {
   causalConv1d,
   createGpujs,
   gatherRows,
+  linearAttention,
   linearScan,
   linearScanGradient,
   matmul,
@@ -254,5 +256,25 @@ describe.each(modes)('gpu.js kernels in the mode %s', (mode) => {
     };
     const found = await softmaxAttention(gpujs, given(inputs), { scale: 1, blockSize: 2 });
     expectClose('softmaxAttention', found, naiveSoftmaxAttention(inputs, { scale: 1 }));
+  });
+
+  it.each([
+    { updateRule: 'linear', time: 7, decay: null, state: false, low: 0 },
+    { updateRule: 'gated', time: 1, decay: [], state: true, low: -3 },
+    { updateRule: 'gated', time: 37, decay: [3], state: true, low: -3 },
+    { updateRule: 'delta', time: 21, decay: null, state: true, low: 0 },
+    { updateRule: 'gated_delta', time: 37, decay: [], state: true, low: -3 },
+    { updateRule: 'gated_delta', time: 7, decay: [3], state: false, low: -100 },
+  ] as const)('linearAttention %j', async ({ updateRule, time, decay, state, low }) => {
+    const inputs = {
+      query: uniform64([2, time, 4, 3], 1),
+      key: uniform64([2, time, 2, 3], 2, -0.7, 0.7),
+      value: uniform64([2, time, 2, 5], 3),
+      ...(decay && { logDecay: uniform64([2, time, 2, ...decay], 4, low, 0) }),
+      ...(updateRule.endsWith('delta') && { beta: uniform64([2, time, 2], 5, 0, 1) }),
+      ...(state && { state: uniform64([2, 2, 3, 5], 6) }),
+    };
+    const options = { updateRule, chunkSize: 8 };
+    expectClose('linearAttention', await linearAttention(gpujs, given(inputs), options), naiveLinearAttention(inputs, { updateRule }));
   });
 });
