@@ -154,6 +154,23 @@ describe.each(rows)('$name, against the original code', ({ name, logits: toleran
   });
 });
 
+describe.each(rows)('$name on the default backend, with its kernels', ({ name, logits: tolerance }) => {
+  it('gives the same logits and tokens', async () => {
+    await setupBackend('wasm');
+    const before = tf.memory().numTensors;
+    const { model } = await fromPretrained(golden(name));
+    const { tensors } = await read(name, 'io.safetensors');
+    const { shape, data } = tensors['input_ids']!;
+    const ids = tf.tensor2d(data as Int32Array, shape as [number, number], 'int32');
+    const { logits, state } = model.forward(ids);
+    expect(relativeError(await logits.data(), toFloat32(tensors['logits']!))).toBeLessThanOrEqual(tolerance);
+    expect(await greedy(model, ids)).toEqual(rowsOf(tensors['generated_ids']!.data as Int32Array, 16));
+    tf.dispose([ids, logits, { ...state }]);
+    model.dispose();
+    expect(tf.memory().numTensors).toBe(before);
+  });
+});
+
 function bytes({ buffer, byteOffset, byteLength }: ArrayBufferView): Buffer {
   return Buffer.from(buffer, byteOffset, byteLength);
 }
