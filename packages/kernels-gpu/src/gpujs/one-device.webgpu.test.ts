@@ -1,10 +1,22 @@
 import { setupBackend } from '@seqloom/core';
 import { sharedWebGpuDevice } from '@seqloom/core/web-gpu';
 import { closenessFault, naiveLinearScan, naiveRmsNorm, uniform64 } from '@seqloom/testing';
+import type { Array64 } from '@seqloom/testing';
 import * as tf from '@tensorflow/tfjs-core';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { createGpujs, free, fromTensor, linearScan, matmul, rmsNorm, toTensor } from './index.ts';
-import type { Gpujs } from './index.ts';
+import {
+  createGpujs,
+  free,
+  fromTensor,
+  linearAttention,
+  linearScan,
+  matmul,
+  rmsNorm,
+  softmaxAttention,
+  softmaxAttentionGradient,
+  toTensor,
+} from './index.ts';
+import type { Gpujs, GpujsArray } from './index.ts';
 
 /** Calls of one method while it is watched. */
 interface Counter {
@@ -115,6 +127,28 @@ describe('one GPUDevice for tfjs and gpu.js', () => {
     lent.release();
     expect(tf.memory().numTensors).toBe(before);
     x.dispose();
+  });
+
+  it('chains on the device give what plans give', async () => {
+    const host = (array: Array64): GpujsArray => ({ shape: array.shape, data: Float32Array.from(array.data) });
+    const [query, key] = [host(uniform64([2, 9, 4, 4], 1)), host(uniform64([2, 9, 2, 4], 2))];
+    const [value, cotangent] = [host(uniform64([2, 9, 2, 3], 3)), host(uniform64([2, 9, 4, 3], 4))];
+    const [logDecay, beta] = [host(uniform64([2, 9, 2], 5, -1, 0)), host(uniform64([2, 9, 2], 6, 0, 1))];
+    const results = await Promise.all(
+      [false, true].map(async (onDevice) => {
+        const options = { causal: true, blockSize: 4, onDevice };
+        const attended = await softmaxAttention(gpujs, { query, key, value }, options);
+        const gradients = await softmaxAttentionGradient(gpujs, { query, key, value, cotangent, ...attended }, options);
+        const rule = { updateRule: 'gated_delta', chunkSize: 4, onDevice } as const;
+        const linear = await linearAttention(gpujs, { query, key, value, logDecay, beta }, rule);
+        const arrays = [...Object.values(attended), ...Object.values(gradients), ...Object.values(linear)];
+        const read = await Promise.all(arrays.map(async (array) => gpujs.toHost(array)));
+        free(...arrays);
+        return read;
+      }),
+    );
+    expect(results[0]).toHaveLength(7);
+    expect(results[1]).toEqual(results[0]);
   });
 
   it('a chain on the device creates as many buffers as it destroys', async () => {
