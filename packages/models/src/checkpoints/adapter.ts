@@ -48,7 +48,7 @@ export type ParameterShapes = ReadonlyMap<string, readonly number[]>;
 
 /** One family of checkpoints. */
 export interface CheckpointAdapter {
-  /** name in messages and in `MODELS.md`-like tables, such as `llama` */
+  /** name in messages, such as `llama` */
   readonly id: string;
   /** values of `model_type` that it reads */
   readonly modelTypes: readonly string[];
