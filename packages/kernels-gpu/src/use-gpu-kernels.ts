@@ -1,5 +1,15 @@
 import { replaceTfjsKernels } from './tfjs-kernels.ts';
+import { implementBlockAttention } from './wgsl/block-attention.ts';
+import { implementLinearAttention } from './wgsl/linear-attention.ts';
+import { implementComplexLinearScan, implementLinearScan } from './wgsl/linear-scan.ts';
+import { implementAdamWStep } from './wgsl/adamw-step.ts';
+import { implementCausalConv1d } from './wgsl/causal-conv1d.ts';
+import { implementRotary } from './wgsl/rotary.ts';
+import { implementRows } from './wgsl/rows.ts';
+import { implementSoftmaxCrossEntropy } from './wgsl/softmax-cross-entropy.ts';
+import { implementTopK } from './wgsl/top-k.ts';
 import { implementRmsNorm } from './wgsl/rms-norm.ts';
+import { implementSelectiveScan } from './wgsl/selective-scan.ts';
 import { implementSoftmaxAttention } from './wgsl/softmax-attention.ts';
 
 /** Kernels in use: their label, as `explain()` shows it, and the way back. */
@@ -11,7 +21,14 @@ export interface GpuKernels {
 }
 
 /** What makes one contract's WGSL implementation; each returns how to take it away. */
-const implementations: readonly ((label: string) => () => void)[] = [implementRmsNorm, implementSoftmaxAttention];
+const implementations: readonly ((label: string) => () => void)[] = [
+  implementRmsNorm,
+  implementSoftmaxAttention,
+  implementLinearAttention,
+  implementLinearScan,
+  implementComplexLinearScan,
+  implementSelectiveScan,
+  implementBlockAttention, implementAdamWStep, implementCausalConv1d, implementRotary, implementRows, implementSoftmaxCrossEntropy, implementTopK];
 
 /**
  * Installs the WGSL kernels for tfjs's backend `webgpu`: fused forms of core's kernel contracts, and a matrix product in the place of tfjs's.
