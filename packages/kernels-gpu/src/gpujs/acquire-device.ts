@@ -40,15 +40,15 @@ export async function acquireDevice(gpujs: GpujsModule, given?: GPUDevice): Prom
 function acquireFrom(gpujs: GpujsModule, gpu: GPU, device: GPUDevice): Promise<GpujsContext> {
   const adapter = { limits: device.limits, features: device.features, requestDevice: async () => device };
   const own = Object.getOwnPropertyDescriptor(gpu, 'requestAdapter');
-  // gpu.js would take this slot for itself; tfjs or the page may listen there
+  // gpu.js listens here too; who listened before goes on
   const listener = device.onuncapturederror;
   Object.defineProperty(gpu, 'requestAdapter', { value: async () => adapter, configurable: true });
   try {
     // the adapter is asked for before the first await in there
-    const context = gpujs.WebGPUContext.acquire();
-    return listener
-      ? context.then((found) => Object.assign(found, { device: Object.assign(device, { onuncapturederror: listener }) }))
-      : context;
+    return gpujs.WebGPUContext.acquire().then((context) => {
+      if (listener) device.onuncapturederror = listener;
+      return context;
+    });
   } finally {
     if (own) Object.defineProperty(gpu, 'requestAdapter', own);
     else Reflect.deleteProperty(gpu, 'requestAdapter');

@@ -183,4 +183,24 @@ describe('one GPUDevice for tfjs and gpu.js', () => {
     await expect(createGpujs({ mode: 'webgpu', device })).rejects.toThrow('createGpujs: device must be the one that gpu.js runs on');
     device.destroy();
   });
+
+  it('what does not fit the device is refused before any work', async () => {
+    const batch = gpujs.device!.limits.maxComputeWorkgroupsPerDimension + 1;
+    const array = { shape: [batch, 1, 1], data: new Float32Array(batch) };
+    await expect(linearScan(gpujs, { decay: array, input: array })).rejects.toThrow(`linearScan: extent z must be at most ${batch - 1}`);
+  });
+
+  it('after the loss of the device: one clear error, and a new set-up works', async () => {
+    gpujs.device!.destroy();
+    await gpujs.device!.lost;
+    const data = { shape: [2, 2], data: Float32Array.of(1, 2, 3, 4) };
+    await expect(matmul(gpujs, { left: data, right: data })).rejects.toThrow('matmul: device must be alive; got a device that was lost');
+    await setupBackend('webgpu');
+    const fresh = await createGpujs({ mode: 'webgpu' });
+    expect(fresh.device).not.toBe(gpujs.device);
+    expect(fresh.device).toBe(sharedWebGpuDevice()?.device);
+    const { output } = await matmul(fresh, { left: data, right: data });
+    expect([...(output.data as Float32Array)]).toEqual([7, 10, 15, 22]);
+    await fresh.destroy();
+  });
 });

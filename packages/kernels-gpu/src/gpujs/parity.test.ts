@@ -277,4 +277,17 @@ describe.each(modes)('gpu.js kernels in the mode %s', (mode) => {
     const options = { updateRule, chunkSize: 8 };
     expectClose('linearAttention', await linearAttention(gpujs, given(inputs), options), naiveLinearAttention(inputs, { updateRule }));
   });
+
+  it('NaN goes through, to the rows that see it', async () => {
+    const inputs = { query: uniform64([1, 5, 1, 2], 1), key: uniform64([1, 5, 1, 2], 2), value: uniform64([1, 5, 1, 2], 3) };
+    inputs.key.data[7] = NaN;
+    const { output } = await softmaxAttention(gpujs, given(inputs), { causal: true, blockSize: 2 });
+    expect([...(output.data as Float32Array)].map((number) => Number.isNaN(number))).toEqual(
+      [0, 0, 0, 1, 1].flatMap((nan) => [nan > 0, nan > 0]),
+    );
+    const logits = uniform64([2, 3], 1);
+    logits.data[1] = NaN;
+    const { loss } = await softmaxCrossEntropy(gpujs, { ...given({ logits }), labels: Int32Array.of(0, 0) });
+    expect([...(loss.data as Float32Array)].map((number) => Number.isNaN(number))).toEqual([true, false]);
+  });
 });

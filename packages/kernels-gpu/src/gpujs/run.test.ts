@@ -1,7 +1,7 @@
 import { SeqLoomError } from '@seqloom/core';
-import { afterEach, describe, expect, it, vi } from 'vitest';
+import { afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
 import { createGpujs, gatherRows, linearAttention, linearScan, matmul, rmsNorm, rotary, softmaxCrossEntropy } from './index.ts';
-import type { GpujsArray } from './index.ts';
+import type { Gpujs, GpujsArray } from './index.ts';
 
 function ones(...shape: number[]): GpujsArray & { data: Float32Array } {
   return { shape, data: new Float32Array(shape.reduce((product, extent) => product * extent, 1)).fill(1) };
@@ -61,9 +61,12 @@ describe('createGpujs', () => {
 });
 
 describe('bad input is one clear error before any work', () => {
-  const call = createGpujs({ mode: 'cpu' });
+  let gpujs: Gpujs;
+  beforeAll(async () => {
+    gpujs = await createGpujs({ mode: 'cpu' });
+  });
 
-  it.each<[string, (gpujs: Awaited<typeof call>) => Promise<unknown>]>([
+  it.each<[string, (g: Gpujs) => Promise<unknown>]>([
     ['matmul: right must be with 3 numbers', (g) => matmul(g, { left: ones(2, 3), right: ones(2, 3) })],
     ['matmul: right must be with the batch axes of left', (g) => matmul(g, { left: ones(2, 2, 3), right: ones(3, 3, 3) })],
     ['rmsNorm: groups must be a divisor of 4', (g) => rmsNorm(g, { input: ones(2, 4) }, { groups: 3 })],
@@ -80,6 +83,6 @@ describe('bad input is one clear error before any work', () => {
       (g) => linearAttention(g, { query: ones(1, 2, 1, 2), key: ones(1, 2, 1, 2), value: ones(1, 2, 1, 2) }, { updateRule: 'gated' }),
     ],
   ])('%s', async (message, run) => {
-    await expect(run(await call)).rejects.toThrow(message);
+    await expect(run(gpujs)).rejects.toThrow(message);
   });
 });

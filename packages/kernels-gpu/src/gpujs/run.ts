@@ -45,6 +45,12 @@ export interface Call<S> {
   readonly program: Program<S>;
 }
 
+/** A plan, and the kernels that it was traced with; it runs on copies of them. */
+interface Plan {
+  readonly pipeline: GpujsPipeline;
+  readonly kernels: ReadonlyMap<string, GpujsKernel>;
+}
+
 // loops have their own bounds; gpu.js would stop them after 1000 rounds
 const loopLimit = 2 ** 30;
 
@@ -58,7 +64,7 @@ export class Gpujs {
   readonly #context: GpujsContext | null;
   readonly #threads: boolean;
   readonly #planLimit: number;
-  readonly #plans = new Map<string, { pipeline: GpujsPipeline; kernels: GpujsKernel[] }>();
+  readonly #plans = new Map<string, Plan>();
   readonly #kernels = new Map<string, GpujsKernel>();
   #tail: Promise<unknown> = Promise.resolve();
 
@@ -102,7 +108,7 @@ export class Gpujs {
   /** Destroys everything that gpu.js holds for this instance; the device goes on. */
   async destroy(): Promise<void> {
     await this.#tail.catch(() => undefined);
-    for (const { pipeline } of this.#plans.values()) await pipeline.destroy();
+    for (const plan of this.#plans.values()) await destroyPlan(plan);
     this.#plans.clear();
     this.#kernels.clear();
     await this.#instance.destroy();
@@ -122,6 +128,8 @@ export class Gpujs {
         remedy: 'Use the mode webgpu.',
       });
     }
+    this.#expectDevice(call.kernel);
+    for (const [, { extents }] of views) this.#expectFit(call.kernel, extents);
     if (!onDevice && !resident) return this.#runPlan(call, views);
     // one chain at a time: a kernel's output extents are set between its runs
     const done = this.#tail.then(() => this.#runChain(call, views, onDevice));
@@ -140,16 +148,17 @@ export class Gpujs {
     const outputs = await plan.pipeline(...values);
     this.#expectMode(call.kernel, plan.pipeline.backend, plan.pipeline.fallbackReason);
     while (this.#plans.size > this.#planLimit) {
-      const [oldest, { pipeline }] = this.#plans.entries().next().value!;
+      const [oldest, unused] = this.#plans.entries().next().value!;
       this.#plans.delete(oldest);
-      await pipeline.destroy();
+      await destroyPlan(unused);
     }
     return Object.fromEntries(Object.entries(outputs).map(([name, nested]) => [name, flatten(nested)]));
   }
 
-  #trace<S>({ program, settings }: Call<S>, views: [string, View][]): { pipeline: GpujsPipeline; kernels: GpujsKernel[] } {
+  #trace<S>({ kernel: name, program, settings }: Call<S>, views: [string, View][]): Plan {
     const made = new Map<string, GpujsKernel>();
     const kernelFor = ({ kernel, output }: Step): GpujsKernel => {
+      this.#expectFit(name, output);
       const key = `${kernel.name} ${output.join()}`;
       if (!made.has(key))
         made.set(key, this.#instance.createKernel(kernel.text, kernelSettings(this.mode, kernel, { output: [...output] })));
@@ -167,7 +176,7 @@ export class Gpujs {
     };
     // gpu.js counts the arguments of a plan by the function's length
     Object.defineProperty(orchestration, 'length', { value: views.length });
-    return { pipeline: this.#instance.createPipeline(orchestration, { threads: this.#threads }), kernels: [...made.values()] };
+    return { pipeline: this.#instance.createPipeline(orchestration, { threads: this.#threads }), kernels: made };
   }
 
   /** Step by step on buffers of the device: a submit per step, nothing read back. */
@@ -186,6 +195,7 @@ export class Gpujs {
       let next = steps.next();
       while (!next.done) {
         const { kernel, output, values } = next.value;
+        this.#expectFit(call.kernel, output);
         const run = this.#kernel(kernel).setOutput([...output]);
         const handle = (await run(...values.map(raw))) as DeviceBuffer;
         this.#expectMode(call.kernel, run.kernel.constructor.mode, run.kernel.fallbackReason);
@@ -237,6 +247,31 @@ export class Gpujs {
     } finally {
       staging.destroy();
     }
+  }
+
+  // a plan of gpu.js that does not fit would first be tried kernel by kernel, and then fail with a message of another level
+  #expectFit(kernel: string, extents: Extents3): void {
+    if (!this.device) return;
+    const { maxStorageBufferBindingSize, maxBufferSize, maxComputeWorkgroupsPerDimension: most } = this.device.limits;
+    const refuse = (argument: string, wanted: string, given: string): never =>
+      fail({ mechanism: kernel, argument, wanted, given, remedy: 'Split the call along its batch, its time or its heads.' });
+    const [bytes, room] = [sizeOf(extents) * 4, Math.min(maxStorageBufferBindingSize, maxBufferSize)];
+    if (bytes > room) refuse('size', `at most ${room} bytes per array on this device`, `${bytes}`);
+    // workgroups of 8 x 8 x 1
+    const limits = [8 * most, 8 * most, most];
+    const beyond = extents.findIndex((extent, axis) => extent > limits[axis]!);
+    if (beyond >= 0) refuse(`extent ${'xyz'[beyond]}`, `at most ${limits[beyond]} on this device`, `${extents[beyond]}`);
+  }
+
+  #expectDevice(kernel: string): void {
+    if (!this.#context?.isLost) return;
+    fail({
+      mechanism: kernel,
+      argument: 'device',
+      wanted: 'alive',
+      given: 'a device that was lost, with everything on it',
+      remedy: "Call setupBackend('webgpu') and createGpujs again.",
+    });
   }
 
   // gpu.js falls back to the mode cpu with no more than a line on the console
@@ -294,4 +329,9 @@ function flatten(nested: unknown): Float32Array {
   const flat = new Float32Array(rows.length * width);
   rows.forEach((row, index) => flat.set(row, index * width));
   return flat;
+}
+
+async function destroyPlan({ pipeline, kernels }: Plan): Promise<void> {
+  await pipeline.destroy();
+  for (const kernel of kernels.values()) kernel.destroy();
 }

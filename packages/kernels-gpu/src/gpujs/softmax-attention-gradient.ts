@@ -24,8 +24,8 @@ const probabilities = kernelSource(
   { score: 'Input', logSumExp: 'Input', heads: 'Integer' },
   `const b = Math.floor((this.thread.z + 0.5) / heads);
   const value = score[this.thread.z][this.thread.y][this.thread.x];
-  let weight = 0.0;
-  if (value > -1e29) { weight = Math.exp(value - logSumExp[b][this.thread.y][this.thread.z - b * heads]); }
+  let weight = Math.exp(value - logSumExp[b][this.thread.y][this.thread.z - b * heads]);
+  if (value < -1e29) { weight = 0.0; }
   return weight;`,
 );
 

@@ -49,7 +49,7 @@ export interface AttentionSettings {
   readonly blockSize: number;
 }
 
-/** What stands for the score of a key that a query does not see; no real score is as small. */
+/** What stands for the score of a key that a query does not see; no real score is as small. Comparisons are such that NaN goes through. */
 const unseen = '-1e30';
 
 /** Statements that set `row`, `head`, `b` and `group` from z, which counts batch rows and heads. */
@@ -132,8 +132,8 @@ const weights = kernelSource(
   'softmaxAttention.weights',
   { score: 'Input', top: 'Input' },
   `const value = score[this.thread.z][this.thread.y][this.thread.x];
-  let weight = 0.0;
-  if (value > -1e29) { weight = Math.exp(value - top[0][this.thread.z][this.thread.y]); }
+  let weight = Math.exp(value - top[0][this.thread.z][this.thread.y]);
+  if (value < -1e29) { weight = 0.0; }
   return weight;`,
 );
 
@@ -179,8 +179,8 @@ const outputs = kernelSource(
   `const head = Math.floor((this.thread.x + 0.5) / valueWidth);
   const z = this.thread.z * heads + head;
   const total_ = total[0][z][this.thread.y];
-  let value = 0.0;
-  if (total_ > 0) { value = mixture[z][this.thread.y][this.thread.x - head * valueWidth] / total_; }
+  let value = mixture[z][this.thread.y][this.thread.x - head * valueWidth] / total_;
+  if (total_ <= 0) { value = 0.0; }
   return value;`,
 );
 
@@ -188,8 +188,8 @@ const logSums = kernelSource(
   'softmaxAttention.logSumExp',
   { top: 'Input', total: 'Input', heads: 'Integer', empty: 'Float' },
   `const z = this.thread.z * heads + this.thread.x;
-  let value = empty;
-  if (total[0][z][this.thread.y] > 0) { value = top[0][z][this.thread.y] + Math.log(total[0][z][this.thread.y]); }
+  let value = top[0][z][this.thread.y] + Math.log(total[0][z][this.thread.y]);
+  if (total[0][z][this.thread.y] <= 0) { value = empty; }
   return value;`,
 );
 
