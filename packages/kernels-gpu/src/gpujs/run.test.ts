@@ -1,3 +1,4 @@
+import { spawnSync } from 'node:child_process';
 import { SeqLoomError } from '@seqloom/core';
 import { afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
 import { createGpujs, gatherRows, linearAttention, linearScan, matmul, rmsNorm, rotary, softmaxCrossEntropy } from './index.ts';
@@ -57,6 +58,29 @@ describe('createGpujs', () => {
     expect(results[1]!.hidden.data).toEqual(results[0]!.hidden.data);
     expect(together.report()).toMatchObject([{ backend: 'webasm', executor: 'fused-threaded' }]);
     await Promise.all([alone.destroy(), together.destroy()]);
+  });
+});
+
+describe('the entry gpujs', () => {
+  it('runs in plain Node, and no module of tfjs is loaded', () => {
+    const code = `
+      import { registerHooks } from 'node:module';
+      registerHooks({ resolve(specifier, context, next) {
+        if (specifier.includes('tensorflow')) throw new Error('loads ' + specifier);
+        return next(specifier, context);
+      } });
+      const { createGpujs, matmul } = await import('@seqloom/kernels-gpu/gpujs');
+      const gpujs = await createGpujs();
+      const left = { shape: [2, 2], data: Float32Array.of(1, 2, 3, 4) };
+      const { output } = await matmul(gpujs, { left, right: left });
+      console.log(gpujs.mode, output.shape.join(), [...output.data].join());
+      await gpujs.destroy();`;
+    const run = spawnSync(process.execPath, ['--conditions=@seqloom/source', '--input-type=module', '--eval', code], {
+      cwd: import.meta.dirname,
+      encoding: 'utf8',
+    });
+    expect(run.stderr).toBe('');
+    expect(run.stdout.trim()).toBe('webasm 2,2 7,10,15,22');
   });
 });
 
