@@ -8,6 +8,7 @@ import { implementRotary } from './wgsl/rotary.ts';
 import { implementRows } from './wgsl/rows.ts';
 import { implementSoftmaxCrossEntropy } from './wgsl/softmax-cross-entropy.ts';
 import { implementTopK } from './wgsl/top-k.ts';
+import { implementExpertMatMul } from './wgsl/expert-matmul.ts';
 import { implementRmsNorm } from './wgsl/rms-norm.ts';
 import { implementSelectiveScan } from './wgsl/selective-scan.ts';
 import { implementSoftmaxAttention } from './wgsl/softmax-attention.ts';
@@ -28,7 +29,15 @@ const implementations: readonly ((label: string) => () => void)[] = [
   implementLinearScan,
   implementComplexLinearScan,
   implementSelectiveScan,
-  implementBlockAttention, implementAdamWStep, implementCausalConv1d, implementRotary, implementRows, implementSoftmaxCrossEntropy, implementTopK];
+  implementBlockAttention,
+  implementAdamWStep,
+  implementCausalConv1d,
+  implementRotary,
+  implementRows,
+  implementSoftmaxCrossEntropy,
+  implementTopK,
+  implementExpertMatMul,
+];
 
 /**
  * Installs the WGSL kernels for tfjs's backend `webgpu`: fused forms of core's kernel contracts, and a matrix product in the place of tfjs's.

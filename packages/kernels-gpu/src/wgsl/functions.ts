@@ -15,6 +15,11 @@ fn siluSlope(x: f32) -> f32 {
 }
 `;
 
+/** `isNan(x)` by its bits: a comparison of a number with itself may be compiled away. */
+export const nanTest = `
+fn isNan(x: f32) -> bool { return (bitcast<u32>(x) & 0x7fffffffu) > 0x7f800000u; }
+`;
+
 /**
  * `workgroupSum(value, lane)` over the invocations of a workgroup, a power of two, in a fixed order; all get the result. 4 bytes of workgroup
  * memory per invocation.

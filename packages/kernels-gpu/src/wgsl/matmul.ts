@@ -31,7 +31,7 @@ interface Variant {
  * Where memory runs along the inner axis, neighbours in the workgroup take neighbours along it, and the four come one by one; where it runs
  * along rows or columns, neighbours take the next four.
  */
-function load(name: 'a' | 'b', alongInner: boolean, wide: boolean, extent: string): string {
+export function load(name: 'a' | 'b', alongInner: boolean, wide: boolean, extent: string): string {
   const first = `tile_${name} + four_${name} * 4u`;
   const one = (index: number): string =>
     alongInner
@@ -48,6 +48,50 @@ function load(name: 'a' | 'b', alongInner: boolean, wide: boolean, extent: strin
   }`;
 }
 
+/** Statements that say which of the 16 along the inner axis, and which four rows or columns, an invocation loads. */
+export const places = (name: 'a' | 'b', alongInner: boolean): string =>
+  alongInner
+    ? `let inner_${name} = lane % 16u; let four_${name} = lane / 16u;`
+    : `let inner_${name} = lane / 16u; let four_${name} = lane % 16u;`;
+
+/** Workgroup memory of `multiply`. */
+export const tiles = `
+// rows of 17 rather than 16: neighbours along either axis then lie in different banks
+var<workgroup> aTile: array<vec4<f32>, 272>;
+var<workgroup> bTile: array<vec4<f32>, 272>;
+`;
+
+/**
+ * Statements that multiply 64 rows by 64 columns over the inner axis between two uniform numbers: `loads` sets `next_a` and `next_b` for the
+ * slice at `slice`, zeros beyond the end. Leaves the invocation's place `x`, `y` among 16 x 16 and its rows `sum0` to `sum3` of four columns.
+ */
+export function multiply(from: string, to: string, loads: string): string {
+  return `
+  let x = lane % 16u;
+  let y = lane / 16u;
+  var sum0 = vec4<f32>(); var sum1 = vec4<f32>(); var sum2 = vec4<f32>(); var sum3 = vec4<f32>();
+  var next_a = vec4<f32>();
+  var next_b = vec4<f32>();
+  // a slice is on its way while the one before it is multiplied; beyond the last one, zeros
+  for (var slice = ${from}; slice < ${to} + 16u; slice += 16u) {
+    ${loads}
+    if (slice > ${from}) {
+      for (var p = 0u; p < 16u; p++) {
+        let left = aTile[p * 17u + y];
+        let right = bTile[p * 17u + x];
+        sum0 += left.x * right;
+        sum1 += left.y * right;
+        sum2 += left.z * right;
+        sum3 += left.w * right;
+      }
+    }
+    workgroupBarrier();
+    aTile[inner_a * 17u + four_a] = next_a;
+    bTile[inner_b * 17u + four_b] = next_b;
+    workgroupBarrier();
+  }`;
+}
+
 const sources = new Map<string, string>();
 
 function tiledSource(variant: Variant): string {
@@ -56,20 +100,12 @@ function tiledSource(variant: Variant): string {
   if (source) return source;
   const alongInnerA = !variant.transposeA;
   const alongInnerB = variant.transposeB;
-  // which of the 16 along the inner axis, and which four rows or columns, an invocation loads
-  const places = (name: string, alongInner: boolean): string =>
-    alongInner
-      ? `let inner_${name} = lane % 16u; let four_${name} = lane / 16u;`
-      : `let inner_${name} = lane / 16u; let four_${name} = lane % 16u;`;
   const loads = `
   ${load('a', alongInnerA, variant.wideA, 'uniforms.m')}
   ${load('b', alongInnerB, variant.wideB, 'uniforms.n')}`;
   source = `
 ${batchAxes}
-// rows of 17 rather than 16: neighbours along either axis then lie in different banks
-var<workgroup> aTile: array<vec4<f32>, 272>;
-var<workgroup> bTile: array<vec4<f32>, 272>;
-
+${tiles}
 fn finish(value: vec4<f32>, column: u32) -> vec4<f32> {
   var result = value;
   if (has_bias) {
@@ -86,29 +122,7 @@ fn kernel(group: vec3<u32>, local: vec3<u32>, lane: u32) {
   let start_b = batchOfB(group.z) * uniforms.k * uniforms.n;
   ${places('a', alongInnerA)}
   ${places('b', alongInnerB)}
-  let x = lane % 16u;
-  let y = lane / 16u;
-  var sum0 = vec4<f32>(); var sum1 = vec4<f32>(); var sum2 = vec4<f32>(); var sum3 = vec4<f32>();
-  var next_a = vec4<f32>();
-  var next_b = vec4<f32>();
-  // a slice is on its way while the one before it is multiplied; beyond the last one, zeros
-  for (var slice = 0u; slice < uniforms.k + 16u; slice += 16u) {
-    ${loads}
-    if (slice > 0u) {
-      for (var p = 0u; p < 16u; p++) {
-        let left = aTile[p * 17u + y];
-        let right = bTile[p * 17u + x];
-        sum0 += left.x * right;
-        sum1 += left.y * right;
-        sum2 += left.z * right;
-        sum3 += left.w * right;
-      }
-    }
-    workgroupBarrier();
-    aTile[inner_a * 17u + four_a] = next_a;
-    bTile[inner_b * 17u + four_b] = next_b;
-    workgroupBarrier();
-  }
+${multiply('0u', 'uniforms.k', loads)}
   let column = tile_b + x * 4u;
   if (column >= uniforms.n) { return; }
   ${[0, 1, 2, 3]

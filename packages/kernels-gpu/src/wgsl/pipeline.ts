@@ -30,6 +30,12 @@ function bindingsOf(call: WgslCall<string>): Binding[] {
       present: tensor !== undefined,
       writable: false,
     })),
+    ...Object.entries(call.updates ?? {}).map(([name, tensor]) => ({
+      name,
+      type: type(name, tensor.dtype),
+      present: true,
+      writable: true,
+    })),
     ...Object.entries<WgslOutput | undefined>(call.outputs).map(([name, output]) => ({
       name,
       type: type(name, output?.dtype ?? 'float32'),

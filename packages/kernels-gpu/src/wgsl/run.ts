@@ -27,6 +27,8 @@ export interface WgslCall<Out extends string> {
   readonly workgroups: readonly [x: number, y?: number, z?: number];
   /** tensors to be read, `array<f32>` or `array<i32>` under their names; for an absent one `has_<name>` is false and its array may not be read */
   readonly inputs: Readonly<Record<string, tf.TensorInfo | undefined>>;
+  /** tensors that are written in place, of which the caller alone knows */
+  readonly updates?: Readonly<Record<string, tf.TensorInfo>>;
   /** tensors to be written, in the same manner; what is not written holds garbage */
   readonly outputs: Readonly<Record<Out, WgslOutput | undefined>>;
   /** names of inputs and outputs that the shader sees as `array<vec4<f32>>` */
@@ -67,6 +69,10 @@ export function runWgsl<O extends Readonly<Record<string, WgslOutput | undefined
       touched.push(tensor.dataId);
       buffers.push(gpu.tensorMap.get(tensor.dataId).resource!);
     }
+  }
+  for (const tensor of Object.values(call.updates ?? {})) {
+    touched.push(tensor.dataId);
+    buffers.push(gpu.tensorMap.get(tensor.dataId).resource!);
   }
   for (const [name, output] of Object.entries<WgslOutput | undefined>(call.outputs)) {
     const empty = output && sizeOf(output.shape) === 0;
