@@ -11,6 +11,7 @@ function prepare(heap: Heap, { query, value, blocks }: BlockAttentionInputs, att
   return {
     sizes: [batch, t, s, heads, groups, dim, valueDim, queryBlock, keyBlock, blocks.shape[3]!, scale] as const,
     extents: [t, s, dim, valueDim, keyBlock] as const,
+    lists: [heads / groups, queryBlock, blocks.shape[2]! * blocks.shape[3]!] as const,
   };
 }
 
@@ -21,11 +22,11 @@ export function implementBlockAttention(findHeap: FindHeap, label: string): () =
     label,
     forward({ inputs, attributes, backend }) {
       const heap = findHeap(backend);
-      const { sizes, extents } = prepare(heap, inputs, attributes);
+      const { sizes, extents, lists } = prepare(heap, inputs, attributes);
       const [batch, t, , heads, , , valueDim] = sizes;
       const output = heap.output([batch, t, heads, valueDim]);
       const logSumExp = heap.output([batch, t, heads]);
-      heap.scratch(heap.kernels.blockForwardBytes(...extents), (scratch) => {
+      heap.scratch(heap.kernels.blockForwardBytes(...extents, ...lists), (scratch) => {
         const { query, key, value, blocks } = inputs;
         heap.kernels.blockForward(...sizes, ...heap.pointers(query, key, value, blocks, output, logSumExp), scratch);
       });

@@ -89,7 +89,8 @@ export interface KernelExports {
   topRows(rows: number, width: number, k: number, input: number, values: number, indices: number): void;
   // prettier-ignore
   spreadRows(rows: number, width: number, k: number, upstream: number, indices: number, to: number): void;
-  blockForwardBytes(t: number, s: number, dim: number, valueDim: number, keyBlock: number): number;
+  // prettier-ignore
+  blockForwardBytes(t: number, s: number, dim: number, valueDim: number, keyBlock: number, share: number, queryBlock: number, entries: number): number;
   blockBackwardBytes(t: number, s: number, dim: number, valueDim: number, keyBlock: number): number;
   // prettier-ignore
   blockForward(batch: number, t: number, s: number, heads: number, groups: number, dim: number, valueDim: number, queryBlock: number, keyBlock: number, chosen: number, scale: number, query: number, key: number, value: number, blocks: number, output: number, lse: number, scratch: number): void;

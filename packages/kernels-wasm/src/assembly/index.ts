@@ -76,5 +76,5 @@ export { addManyRows, runningSums, sumMiddle, sumRows, sumRuns } from './reducti
 export { segmentSum } from './rows';
 export { padRows, selectiveBackward, selectiveForward, selectiveKeep, selectiveMove, selectiveScanBytes, selectiveStep, selectiveStepBackward } from './selective-scan';
 export { spreadRows, topRows } from './top-k';
-export { blockBackward, blockBackwardBytes, blockForward, blockForwardBytes } from './block-attention';
+export { blockBackward, blockBackwardBytes, blockForward, blockForwardBytes, readBlockScattered } from './block-attention';
 export { expertBackward, expertBytes, expertForward, gatherSorted, scatterSorted, sortByExpert } from './experts';
