@@ -16,7 +16,7 @@ function pass(
 ): Record<string, tf.TensorInfo> {
   const { query, key, value, blocks } = inputs;
   const sizes = attentionSizes(inputs);
-  const { batch, queries, keys, heads, groups } = sizes;
+  const { batch, keys, heads, groups } = sizes;
   const plan = planPass(kind, sizes, {}, true);
   const [, , queryBlocks, chosen] = blocks.shape as [number, number, number, number];
   const share = heads / groups;

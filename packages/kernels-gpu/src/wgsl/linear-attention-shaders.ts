@@ -8,8 +8,19 @@ export interface LinearAttentionVariant {
 
 /** Invocations of a workgroup. */
 export const LANES = 32;
-/** 4-vectors of workgroup memory for the tokens that are held at once: 15 KB. */
-export const HELD = 960;
+/** 4-vectors of workgroup memory for the keys, queries and decays of the tokens that are held at once: 13.5 KB. */
+export const HELD = 864;
+/** Most tokens (times query heads per state head) that are held at once: 2 KB for values or upstreams. */
+const HELD_ROWS = 16;
+
+/** The same of the row pass: 4-vectors of updates and upstreams, 9 KB, and numbers per key channel, 6 KB. */
+const HELD_VECTORS = 576;
+const HELD_SCALARS = 48;
+
+/** How many tokens the row pass holds at once, of so many vectors and numbers each; 0 when not even one fits. */
+export function heldRows(vectors: number, quads: number, scalars: number): number {
+  return Math.min(16, Math.floor(HELD_VECTORS / (vectors * quads)), Math.floor(HELD_SCALARS / scalars));
+}
 
 const each = (count: number, text: (index: number) => string, between = '\n    '): string =>
   Array.from({ length: count }, (_, index) => text(index)).join(between);
@@ -24,9 +35,22 @@ fn ${tensor}Quad(b: u32, t: u32, head: u32, quad: u32) -> vec4<f32> {
 }`;
 
 // tokens first to last - 1 into workgroup memory
-function hold({ quads, decay }: LinearAttentionVariant, query: boolean): string {
+// tensors are read here alone, many loads at a time: one load per token would wait for memory at every token
+function hold({ quads, decay, delta }: LinearAttentionVariant, query: boolean, perRow: 'value' | 'dOutput'): string {
   return `
     workgroupBarrier();
+    if (lane < last - first) {
+      let row = (b * uniforms.time + first + lane) * uniforms.heads + h;
+      scalars[lane] = vec2<f32>(${delta ? 'beta[row]' : '1.0'}, ${decay === 'head' ? 'exp(max(logDecay[row], -1000.0))' : '1.0'});
+    }
+    ${
+      perRow === 'value'
+        ? `for (var i = 0u; i < last - first; i++) { perRow[i * ${LANES}u + lane] = value[((b * uniforms.time + first + i) * uniforms.heads + h) * uniforms.valueDim + column]; }`
+        : `for (var i = 0u; i < (last - first) * uniforms.share; i++) {
+      let token = (b * uniforms.time + first + i / uniforms.share) * uniforms.heads + h;
+      perRow[i * ${LANES}u + lane] = uniforms.scale * dOutput[(token * uniforms.share + i % uniforms.share) * uniforms.valueDim + column];
+    }`
+    }
     for (var i = lane; i < (last - first) * ${quads}u; i += ${LANES}u) {
       keys[i] = keyQuad(b, first + i / ${quads}u, h, i % ${quads}u);
       ${decay === 'channel' ? `decays[i] = exp(max(logDecayQuad(b, first + i / ${quads}u, h, i % ${quads}u), vec4<f32>(-1000.0)));` : ''}
@@ -44,6 +68,8 @@ function hold({ quads, decay }: LinearAttentionVariant, query: boolean): string 
 
 function memory({ quads, decay }: LinearAttentionVariant, query: boolean): string {
   return `
+var<workgroup> scalars: array<vec2<f32>, ${HELD_ROWS}>;
+var<workgroup> perRow: array<f32, ${HELD_ROWS * LANES}>;
 var<workgroup> keys: array<vec4<f32>, ${heldKeys(quads)}>;
 ${quadLoader('key', 'uniforms.heads')}
 ${decay === 'channel' ? `var<workgroup> decays: array<vec4<f32>, ${heldKeys(quads)}>;${quadLoader('logDecay', 'uniforms.heads')}` : ''}
@@ -57,14 +83,14 @@ function heldKeys(quads: number): number {
 
 /** How many tokens a workgroup holds at once; 0 when not even one fits. */
 export function heldTokens(quads: number, share: number): number {
-  return Math.min(heldKeys(quads) / quads, Math.floor((HELD - 2 * heldKeys(quads)) / (quads * share)), 16);
+  return Math.min(heldKeys(quads) / quads, Math.floor((HELD - 2 * heldKeys(quads)) / (quads * share)), Math.floor(HELD_ROWS / share));
 }
 
 const fade = ({ quads, decay }: LinearAttentionVariant): string =>
   decay === 'channel'
     ? each(quads, (i) => `s${i} *= decays[at + ${i}u];`)
     : decay === 'head'
-      ? `{ let factor = exp(max(logDecay[row], -1000.0));
+      ? `{ let factor = scalars[t - first].y;
     ${each(quads, (i) => `s${i} *= factor;`)} }`
       : '';
 
@@ -104,7 +130,7 @@ fn kernel(group: vec3<u32>, local: vec3<u32>, lane: u32) {${begin(quads)}
   }
   for (var first = 0u; first < uniforms.time; first += uniforms.held) {
     let last = min(uniforms.time, first + uniforms.held);
-    ${hold(variant, read)}
+    ${hold(variant, read, 'value')}
     for (var t = first; t < last; t++) {
       let at = (t - first) * ${quads}u;
       let row = (b * uniforms.time + t) * uniforms.heads + h;
@@ -117,14 +143,14 @@ fn kernel(group: vec3<u32>, local: vec3<u32>, lane: u32) {${begin(quads)}
       }`
       }
       ${fade(variant)}
-      var update = value[row * uniforms.valueDim + column];
+      var update = perRow[(t - first) * ${LANES}u + lane];
       ${
         delta
           ? `var recalled = vec4<f32>();
       ${each(quads, (i) => `recalled += s${i} * keys[at + ${i}u];`)}
       update -= recalled.x + recalled.y + recalled.z + recalled.w;
       ${read ? '' : 'if (alive) { residual[row * uniforms.valueDim + e] = update; }'}
-      update *= beta[row];`
+      update *= scalars[t - first].x;`
           : ''
       }
       ${each(quads, (i) => `s${i} += keys[at + ${i}u] * update;`)}
@@ -158,14 +184,14 @@ fn kernel(group: vec3<u32>, local: vec3<u32>, lane: u32) {${begin(quads)}
   for (var end = uniforms.time; end > 0u; ) {
     let last = end;
     let first = (end - 1u) / uniforms.held * uniforms.held;
-    ${hold(variant, true)}
+    ${hold(variant, true, 'dOutput')}
     for (var t = last; t > first; ) {
       t--;
       let at = (t - first) * ${quads}u;
       let row = (b * uniforms.time + t) * uniforms.heads + h;
       for (var r = 0u; r < uniforms.share; r++) {
         let from_ = at * uniforms.share + r * ${quads}u;
-        let upstream = uniforms.scale * dOutput[(row * uniforms.share + r) * uniforms.valueDim + column];
+        let upstream = perRow[((t - first) * uniforms.share + r) * ${LANES}u + lane];
         ${each(quads, (i) => `s${i} += queries[from_ + ${i}u] * upstream;`)}
       }
       var sum = vec4<f32>();
@@ -174,7 +200,7 @@ fn kernel(group: vec3<u32>, local: vec3<u32>, lane: u32) {${begin(quads)}
       if (alive) { dUpdate[row * uniforms.valueDim + e] = found; }
       ${
         delta
-          ? `let recalled = -beta[row] * found;
+          ? `let recalled = -scalars[t - first].x * found;
       ${each(quads, (i) => `s${i} += keys[at + ${i}u] * recalled;`)}`
           : ''
       }
@@ -246,10 +272,14 @@ export function gradientRows({ decay, delta }: LinearAttentionVariant, quads: nu
   const upstreamAt = delta ? '2u' : '1u';
   const total = (name: string) => `(${name}.x + ${name}.y + ${name}.z + ${name}.w)`;
   const faded = decay === 'none' ? '' : each(quads, (i) => `s${i} *= factor;`);
-  const factor = decay === 'none' ? '' : 'let factor = records[record + (uniforms.share + 1u) * uniforms.keyDim + channel];';
+  const scalars = decay === 'none' ? '(uniforms.share + 1u)' : '(uniforms.share + 2u)';
+  const scalar = (index: string) => `scalars[((t - first) * ${scalars} + ${index}) * ${LANES}u + lane]`;
+  const factor = decay === 'none' ? '' : `let factor = ${scalar('uniforms.share + 1u')};`;
   return `
-var<workgroup> rows: array<vec4<f32>, ${HELD}>;
-fn hold(b: u32, h: u32, first: u32, last: u32, slice: u32, lane: u32) {
+var<workgroup> rows: array<vec4<f32>, ${HELD_VECTORS}>;
+// query, key and decay factor of this invocation's channel
+var<workgroup> scalars: array<f32, ${HELD_SCALARS * LANES}>;
+fn hold(b: u32, h: u32, first: u32, last: u32, slice: u32, channel: u32, lane: u32) {
   workgroupBarrier();
   for (var i = lane; i < (last - first) * ${vectors} * ${quads}u; i += ${LANES}u) {
     let vector = i / ${quads}u;
@@ -257,6 +287,10 @@ fn hold(b: u32, h: u32, first: u32, last: u32, slice: u32, lane: u32) {
     let start = ((b * uniforms.time + t) * uniforms.heads + h) * uniforms.record + uniforms.rowsAt
       + vector % ${vectors} * uniforms.padded + slice * ${4 * quads}u + i % ${quads}u * 4u;
     rows[i] = vec4<f32>(records[start], records[start + 1u], records[start + 2u], records[start + 3u]);
+  }
+  for (var i = 0u; i < (last - first) * ${scalars}; i++) {
+    let token = (b * uniforms.time + first + i / ${scalars}) * uniforms.heads + h;
+    scalars[i * ${LANES}u + lane] = records[token * uniforms.record + i % ${scalars} * uniforms.keyDim + channel];
   }
   workgroupBarrier();
 }
@@ -294,12 +328,11 @@ fn kernel(group: vec3<u32>, local: vec3<u32>, lane: u32) {
       }
       for (var first = start; first < end; first += uniforms.held) {
         let last = min(end, first + uniforms.held);
-        hold(b, h, first, last, slice, lane);
+        hold(b, h, first, last, slice, channel, lane);
         for (var t = first; t < last; t++) {
           let at = (t - first) * ${vectors} * ${quads}u;
           let row = (b * uniforms.time + t) * uniforms.heads + h;
-          let record = row * uniforms.record;
-          let k = records[record + uniforms.share * uniforms.keyDim + channel];
+          let k = ${scalar('uniforms.share')};
           ${factor}
           ${faded}
           ${
@@ -328,16 +361,15 @@ fn kernel(group: vec3<u32>, local: vec3<u32>, lane: u32) {
     for (var tail = end; tail > start; ) {
       let last = tail;
       let first = start + (tail - 1u - start) / uniforms.held * uniforms.held;
-      hold(b, h, first, last, slice, lane);
+      hold(b, h, first, last, slice, channel, lane);
       for (var t = last; t > first; ) {
         t--;
         let at = (t - first) * ${vectors} * ${quads}u;
         let row = (b * uniforms.time + t) * uniforms.heads + h;
-        let record = row * uniforms.record;
-        let k = records[record + uniforms.share * uniforms.keyDim + channel];
+        let k = ${scalar('uniforms.share')};
         for (var r = 0u; r < uniforms.share; r++) {
           let from_ = at + (${upstreamAt} + r) * ${quads}u;
-          let q = uniforms.scale * records[record + r * uniforms.keyDim + channel];
+          let q = uniforms.scale * ${scalar('r')};
           ${each(quads, (i) => `g${i} += q * rows[from_ + ${i}u];`)}
         }
         var sum = vec4<f32>();

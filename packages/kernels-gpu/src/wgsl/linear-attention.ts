@@ -3,11 +3,11 @@ import type { LinearAttentionAttributes, LinearAttentionInputs } from '@seqloom/
 import * as tf from '@tensorflow/tfjs-core';
 import { columnSum } from './column-sum.ts';
 import {
-  HELD,
   LANES,
   backwardColumns,
   forwardColumns,
   gradientRows,
+  heldRows,
   heldTokens,
   recordSource,
   rowSumSource,
@@ -15,6 +15,7 @@ import {
 } from './linear-attention-shaders.ts';
 import type { LinearAttentionVariant } from './linear-attention-shaders.ts';
 import { release, runWgsl, sizeOf } from './run.ts';
+import { sourceOf } from './source-cache.ts';
 
 /** Widest key that a column of the state in registers takes. */
 const WIDEST_KEY = 256;
@@ -45,7 +46,7 @@ function planOf({ query, key, value, logDecay, beta }: LinearAttentionInputs, { 
     floats: { scale },
     columns: [Math.ceil(valueDim / LANES), heads, batch] as const,
     held: heldTokens(variant.quads, share),
-    rowsHeld: Math.min(16, Math.floor(HELD / (vectors * sliceQuads))),
+    rowsHeld: heldRows(vectors, sliceQuads, share + (logDecay ? 2 : 1)),
     slices,
     sliceQuads,
     block,
@@ -90,7 +91,7 @@ function gradient(
     beta || logDecay
       ? runWgsl(backend, {
           name: `LinearAttentionBorders-${name}`,
-          source: forwardColumns(variant, false),
+          source: sourceOf(`LinearAttentionBorders-${name}`, () => forwardColumns(variant, false)),
           workgroupSize: [LANES],
           workgroups: columns,
           inputs: { key, value, ...(logDecay && { logDecay }), ...(beta && { beta }), state: state ?? key },
@@ -104,7 +105,7 @@ function gradient(
       : undefined;
   const { dUpdate, dState } = runWgsl(backend, {
     name: `LinearAttentionBackward-${name}`,
-    source: backwardColumns(variant),
+    source: sourceOf(`LinearAttentionBackward-${name}`, () => backwardColumns(variant)),
     workgroupSize: [LANES],
     workgroups: columns,
     inputs: { query, key, dOutput: upstream.output, dLastState: upstream.state, ...(logDecay && { logDecay }), ...(beta && { beta }) },
@@ -125,7 +126,7 @@ function gradient(
     : undefined;
   const { records } = runWgsl(backend, {
     name: `LinearAttentionRecords-${variant.decay}-${variant.delta ? 'delta' : 'plain'}`,
-    source: recordSource(variant),
+    source: sourceOf(`LinearAttentionRecords-${variant.decay}-${variant.delta ? 'delta' : 'plain'}`, () => recordSource(variant)),
     workgroupSize: [64],
     workgroups: [tokens],
     inputs: {
@@ -143,7 +144,9 @@ function gradient(
   const perSlice = (shape: readonly number[]) => ({ shape: slices === 1 ? shape : [slices, ...shape] });
   const made = runWgsl(backend, {
     name: `LinearAttentionRows-${sliceQuads}-${variant.decay}-${variant.delta ? 'delta' : 'plain'}`,
-    source: gradientRows(variant, sliceQuads),
+    source: sourceOf(`LinearAttentionRows-${sliceQuads}-${variant.decay}-${variant.delta ? 'delta' : 'plain'}`, () =>
+      gradientRows(variant, sliceQuads),
+    ),
     workgroupSize: [LANES],
     workgroups: [plan.keyTiles * slices, heads, batch],
     inputs: { records, dLastState: upstream.state, borders: border ?? key },
@@ -179,7 +182,7 @@ function gradient(
   if (logDecay && variant.decay === 'head') {
     const perChannel = dDecay!;
     dDecay = runWgsl(backend, {
-      name: 'RowSum',
+      name: 'LinearAttentionChannelSum',
       source: rowSumSource,
       workgroupSize: [64],
       workgroups: [Math.ceil(tokens / 64)],
@@ -203,7 +206,7 @@ function gradient(
  * Installs the fused `LinearAttention`; returns the way back.
  *
  * One token after the other with the state in registers: no decay is too strong, nothing is inverted, and no number of tokens makes more
- * dispatches. Workgroups of 32, all loops over 16 tokens or fewer that are held in 15 KB of workgroup memory.
+ * dispatches. Workgroups of 32, all loops over 16 tokens or fewer that are held in 16 KB of workgroup memory.
  *
  * Forward: one dispatch, B H Dv / 32 workgroups, each invocation a column of Dk numbers. Per token, head and workgroup: (2 + Hq / H) Dk loads
  * for all 32 together, 2 per invocation; 32 Dk (2 + 2 delta + 1 decay) multiply-adds.
@@ -223,7 +226,7 @@ export function implementLinearAttention(label: string): () => void {
       const { keyDim, share } = plan.sizes;
       if (keyDim > WIDEST_KEY) return `keys of ${keyDim} channels; a column of the state in registers takes ${WIDEST_KEY}`;
       if (plan.held < 1 || plan.rowsHeld < 1)
-        return `${share} query heads per state head; one token of them must fit into 15 KB of workgroup memory`;
+        return `${share} query heads per state head; one token of them must fit into 16 KB of workgroup memory`;
       const limit = (tf.backend() as unknown as { device: GPUDevice }).device.limits.maxStorageBufferBindingSize;
       const largest = 4 * Math.max(...Object.values(scratchShapes(plan)).map(sizeOf));
       if (largest > limit) return `a gradient that keeps ${largest} bytes of states; this device binds ${limit}`;
@@ -235,7 +238,7 @@ export function implementLinearAttention(label: string): () => void {
       const { batch, time, heads, keyDim, valueDim } = plan.sizes;
       const { output, lastState } = runWgsl(backend, {
         name: `LinearAttention-${plan.name}`,
-        source: forwardColumns(plan.variant, true),
+        source: sourceOf(`LinearAttention-${plan.name}`, () => forwardColumns(plan.variant, true)),
         workgroupSize: [LANES],
         workgroups: plan.columns,
         inputs: { query, key, value, ...(logDecay && { logDecay }), ...(beta && { beta }), state: state ?? key },

@@ -3,6 +3,7 @@ import type { SelectiveScanInputs } from '@seqloom/core';
 import * as tf from '@tensorflow/tfjs-core';
 import { columnSum } from './column-sum.ts';
 import { release, runWgsl, sizeOf } from './run.ts';
+import { sourceOf } from './source-cache.ts';
 import { HELD, LANES, backwardSource, columnsSource, forwardSource, laneSource, recordSource } from './selective-scan-shaders.ts';
 
 /** Most states per channel, which are registers. */
@@ -57,7 +58,7 @@ function columns(
 ) {
   const size = sizeOf(shape);
   return runWgsl(backend, {
-    name: 'Columns',
+    name: 'SelectiveScanColumns',
     source: columnsSource,
     workgroupSize: [64],
     workgroups: [Math.ceil(size / 64)],
@@ -86,7 +87,7 @@ function gradient(backend: tf.KernelBackend, inputs: SelectiveScanInputs, upstre
   const integers = { batch, time, channels, states, held, block, blocks, tiles, hasState: state ? 1 : 0 };
   const { borders } = runWgsl(backend, {
     name: `SelectiveScanBorders-${quads}`,
-    source: forwardSource(quads, false),
+    source: sourceOf(`SelectiveScanBorders-${quads}`, () => forwardSource(quads, false)),
     workgroupSize: [LANES],
     workgroups: [tiles, batch],
     inputs: { records, matrices, lanes, dLastState: upstream.state, state: state ?? lanes },
@@ -96,7 +97,7 @@ function gradient(backend: tf.KernelBackend, inputs: SelectiveScanInputs, upstre
   });
   const { dTokens, dMatrices, dLanes, decayed } = runWgsl(backend, {
     name: `SelectiveScanGrad-${quads}`,
-    source: backwardSource(quads),
+    source: sourceOf(`SelectiveScanGrad-${quads}`, () => backwardSource(quads)),
     workgroupSize: [LANES],
     workgroups: [tiles, batch],
     inputs: { records, matrices, lanes, borders },
@@ -158,7 +159,7 @@ export function implementSelectiveScan(label: string): () => void {
       const lanes = lanesOf(backend, inputs, plan);
       const { output, lastState } = runWgsl(backend, {
         name: `SelectiveScan-${quads}`,
-        source: forwardSource(quads, true),
+        source: sourceOf(`SelectiveScan-${quads}`, () => forwardSource(quads, true)),
         workgroupSize: [LANES],
         workgroups: [tiles, batch],
         inputs: { input, delta, inputMatrix, outputMatrix, lanes, state: state ?? lanes },

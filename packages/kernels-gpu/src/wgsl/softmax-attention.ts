@@ -2,6 +2,7 @@ import { softmaxAttentionKernel } from '@seqloom/core';
 import type { SoftmaxAttentionAttributes, SoftmaxAttentionInputs } from '@seqloom/core';
 import type * as tf from '@tensorflow/tfjs-core';
 import { release, runWgsl } from './run.ts';
+import { sourceOf } from './source-cache.ts';
 import { STATISTICS, TILE, TILE_LANES, tileSource } from './softmax-attention-tiles.ts';
 import type { TilePass, TilePassKind } from './softmax-attention-tiles.ts';
 
@@ -82,9 +83,10 @@ export function planPass(kind: TilePassKind, sizes: AttentionSizes, bound: Reado
     listed,
   };
   const slices = pass.columns === 0 ? 1 : Math.ceil(width / (32 * pass.columns));
+  const name = ['Attention', kind, tall, pass.columns, listed ? 'listed' : '', ...Object.keys(present)].join('-');
   return {
-    name: ['Attention', kind, tall, pass.columns, listed ? 'listed' : '', ...Object.keys(present)].join('-'),
-    source: tileSource(pass),
+    name,
+    source: sourceOf(name, () => tileSource(pass)),
     workgroupSize: [TILE_LANES] as const,
     present: present as Readonly<Record<string, tf.TensorInfo>>,
     rows: 8 * tall,
