@@ -10,49 +10,80 @@ const lane = `
   if (c >= uniforms.channels) { return; }
   let sequence = group.y * uniforms.time * uniforms.channels + c;`;
 
-// step `i` of the scan; `backward` counts from its end
-const place = (backward: boolean) => `
-    let step = ${backward ? 'uniforms.time - 1u - i' : 'i'};
-    let at = sequence + select(step, uniforms.time - 1u - step, uniforms.reverse != 0u) * uniforms.channels;`;
+/** Steps whose loads are under way together: one at a time, every step would wait for memory. */
+const TOGETHER = 8;
 
-const forwardSource = `
+/**
+ * Walks through the scan, from its last step with `backward`: loads the named tensors of several steps, as `<tensor>_<j>`, and then takes the
+ * steps one by one; `at_<j>` is the place of a step, `step_<j>` its number.
+ */
+function walk(backward: boolean, tensors: readonly string[], take: (j: number) => string): string {
+  const steps = Array.from({ length: TOGETHER }, (_, j) => j);
+  return `
+  for (var first = 0u; first < uniforms.time; first += ${TOGETHER}u) {
+    ${steps
+      .map((j) => {
+        // steps beyond the end are loaded as the last one, and not taken
+        const step = `let step_${j} = ${backward ? 'uniforms.time - 1u - ' : ''}min(first + ${j}u, uniforms.time - 1u);`;
+        return `${step} let at_${j} = sequence + placeOf(step_${j}) * uniforms.channels;`;
+      })
+      .join('\n    ')}
+    ${steps.map((j) => tensors.map((tensor) => `let ${tensor}_${j} = ${tensor}[at_${j}];`).join(' ')).join('\n    ')}
+    ${steps.map((j) => `if (first + ${j}u < uniforms.time) { ${take(j)} }`).join('\n    ')}
+  }`;
+}
+
+const placeOf = `
+fn placeOf(step: u32) -> u32 { return select(step, uniforms.time - 1u - step, uniforms.reverse != 0u); }`;
+
+const forwardSource = `${placeOf}
 fn kernel(group: vec3<u32>, local: vec3<u32>, lane: u32) {${lane}
   var h = 0.0;
   if (has_state) { h = state[group.y * uniforms.channels + c]; }
-  for (var i = 0u; i < uniforms.time; i++) {${place(false)}
-    h = decay[at] * h + input[at];
-    hidden[at] = h;
-  }
+  ${walk(false, ['decay', 'input'], (j) => `h = decay_${j} * h + input_${j}; hidden[at_${j}] = h;`)}
   lastState[group.y * uniforms.channels + c] = h;
 }
 `;
 
-const backwardSource = (state: boolean) => `
+const backwardSource = (state: boolean): string => `${placeOf}
 fn kernel(group: vec3<u32>, local: vec3<u32>, lane: u32) {${lane}
   var carried = dLastState[group.y * uniforms.channels + c];
-  for (var i = 0u; i < uniforms.time; i++) {${place(true)}
-    let g = dHidden[at] + carried;
-    var before = 0.0;
-    if (step > 0u) { before = hidden[select(at - uniforms.channels, at + uniforms.channels, uniforms.reverse != 0u)]; }
-    ${state ? 'else { before = state[group.y * uniforms.channels + c]; }' : ''}
-    dDecay[at] = g * before;
-    dInput[at] = g;
-    carried = decay[at] * g;
-  }
+  ${walk(
+    true,
+    ['decay', 'dHidden'],
+    (j) => `
+      let g = dHidden_${j} + carried;
+      dInput[at_${j}] = g;
+      carried = decay_${j} * g;`,
+  )}
   ${state ? 'dState[group.y * uniforms.channels + c] = carried;' : ''}
 }
 `;
 
-const complexForwardSource = `
+const decaySource = `${placeOf}
+fn kernel(group: vec3<u32>, local: vec3<u32>, lane: u32) {${lane}
+  let at = sequence + placeOf(group.z) * uniforms.channels;
+  var before = 0.0;
+  if (group.z > 0u) { before = hidden[sequence + placeOf(group.z - 1u) * uniforms.channels]; }
+  else if (has_state) { before = state[group.y * uniforms.channels + c]; }
+  dDecay[at] = dInput[at] * before;
+}
+`;
+
+const complexForwardSource = `${placeOf}
 fn kernel(group: vec3<u32>, local: vec3<u32>, lane: u32) {${lane}
   var h = vec2<f32>();
   if (has_stateReal) { h = vec2<f32>(stateReal[group.y * uniforms.channels + c], stateImaginary[group.y * uniforms.channels + c]); }
-  for (var i = 0u; i < uniforms.time; i++) {${place(false)}
-    let a = vec2<f32>(decayReal[at], decayImaginary[at]);
-    h = vec2<f32>(a.x * h.x - a.y * h.y + inputReal[at], a.x * h.y + a.y * h.x + inputImaginary[at]);
-    hiddenReal[at] = h.x;
-    hiddenImaginary[at] = h.y;
-  }
+  ${walk(
+    false,
+    ['decayReal', 'decayImaginary', 'inputReal', 'inputImaginary'],
+    (j) => `
+      h = vec2<f32>(
+        decayReal_${j} * h.x - decayImaginary_${j} * h.y + inputReal_${j},
+        decayReal_${j} * h.y + decayImaginary_${j} * h.x + inputImaginary_${j});
+      hiddenReal[at_${j}] = h.x;
+      hiddenImaginary[at_${j}] = h.y;`,
+  )}
 }
 `;
 
@@ -64,26 +95,27 @@ fn kernel(group: vec3<u32>, local: vec3<u32>, lane: u32) {${lane}
 }
 `;
 
-const complexBackwardSource = `
+const complexBackwardSource = `${placeOf}
 fn kernel(group: vec3<u32>, local: vec3<u32>, lane: u32) {${lane}
   var carried = vec2<f32>(dLastReal[group.y * uniforms.channels + c], dLastImaginary[group.y * uniforms.channels + c]);
-  for (var i = 0u; i < uniforms.time; i++) {${place(true)}
-    let g = vec2<f32>(dHiddenReal[at], dHiddenImaginary[at]) + carried;
-    dInputReal[at] = g.x;
-    dInputImaginary[at] = g.y;
-    let a = vec2<f32>(decayReal[at], decayImaginary[at]);
-    carried = vec2<f32>(a.x * g.x + a.y * g.y, a.x * g.y - a.y * g.x);
-  }
+  ${walk(
+    true,
+    ['decayReal', 'decayImaginary', 'dHiddenReal', 'dHiddenImaginary'],
+    (j) => `
+      let g = vec2<f32>(dHiddenReal_${j}, dHiddenImaginary_${j}) + carried;
+      dInputReal[at_${j}] = g.x;
+      dInputImaginary[at_${j}] = g.y;
+      carried = vec2<f32>(decayReal_${j} * g.x + decayImaginary_${j} * g.y, decayReal_${j} * g.y - decayImaginary_${j} * g.x);`,
+  )}
 }
 `;
 
-const complexDecaySource = `
+const complexDecaySource = `${placeOf}
 fn kernel(group: vec3<u32>, local: vec3<u32>, lane: u32) {${lane}
-  let step = group.z;
-  let at = sequence + select(step, uniforms.time - 1u - step, uniforms.reverse != 0u) * uniforms.channels;
+  let at = sequence + placeOf(group.z) * uniforms.channels;
   var before = vec2<f32>();
-  if (step > 0u) {
-    let earlier = select(at - uniforms.channels, at + uniforms.channels, uniforms.reverse != 0u);
+  if (group.z > 0u) {
+    let earlier = sequence + placeOf(group.z - 1u) * uniforms.channels;
     before = vec2<f32>(hiddenReal[earlier], hiddenImaginary[earlier]);
   } else if (has_stateReal) {
     before = vec2<f32>(stateReal[group.y * uniforms.channels + c], stateImaginary[group.y * uniforms.channels + c]);
@@ -122,8 +154,9 @@ function gridOf(decay: tf.TensorInfo, reverse: boolean) {
 /**
  * Installs the fused `LinearScan`; returns the way back.
  *
- * Forward and gradient: one dispatch each, an invocation per batch row and channel that walks through time, 64 per workgroup; neighbours load
- * neighbouring channels. Per step 2 loads, 1 multiply-add and 1 store forward, 3 loads, 2 operations and 2 stores backward; no workgroup memory.
+ * An invocation per batch row and channel walks through time, 64 per workgroup; neighbours load neighbouring channels, and 8 steps are loaded
+ * together. Forward one dispatch: per step 2 loads, 1 multiply-add and 1 store. Gradient two: the same walk backward, which is the gradient of
+ * the input, and that of the decay at all steps at once (2 loads, 1 operation, 1 store). No workgroup memory.
  */
 export function implementLinearScan(label: string): () => void {
   return linearScanKernel.implement({
@@ -141,15 +174,23 @@ export function implementLinearScan(label: string): () => void {
       return { hidden: made.hidden, state: made.lastState };
     },
     gradient({ inputs: { decay, state }, saved, upstream, attributes, backend }) {
-      const { grid, whole, state: first } = gridOf(decay, attributes.reverse);
+      const { grid, time, whole, state: first } = gridOf(decay, attributes.reverse);
       const made = runWgsl(backend, {
         name: `LinearScanGrad-${state ? 'state' : 'zero'}`,
         source: backwardSource(state !== undefined),
         ...grid,
-        inputs: { decay, hidden: saved.hidden, dHidden: upstream.hidden, dLastState: upstream.state, ...(state && { state }) },
-        outputs: { dDecay: whole, dInput: whole, ...(state && { dState: first }) } as Record<'dDecay' | 'dInput' | 'dState', typeof whole>,
+        inputs: { decay, dHidden: upstream.hidden, dLastState: upstream.state },
+        outputs: { dInput: whole, ...(state && { dState: first }) } as Record<'dInput' | 'dState', typeof whole>,
       });
-      return { decay: made.dDecay, input: made.dInput, ...(state && { state: made.dState }) };
+      const { dDecay } = runWgsl(backend, {
+        name: 'LinearScanDecay',
+        source: decaySource,
+        ...grid,
+        workgroups: [...grid.workgroups, time],
+        inputs: { hidden: saved.hidden, dInput: made.dInput, state },
+        outputs: { dDecay: whole },
+      });
+      return { decay: dDecay, input: made.dInput, ...(state && { state: made.dState }) };
     },
   });
 }
