@@ -284,7 +284,14 @@ function walkStructured(pass: TilePass): string {
     firstKey = max(0, firstPosition - i32(uniforms.window) + 1) / ${TILE} * ${TILE};
   }
   var otherFirst = 0;
-  if (otherFirst >= special) { otherFirst = firstKey; }
+  ${
+    pass.kind === 'forward'
+      ? `let perSplit = (endKey + ${TILE} * splits - 1) / (${TILE} * splits) * ${TILE};
+  otherFirst = split * perSplit;
+  endKey = min(endKey, otherFirst + perSplit);`
+      : ''
+  }
+  if (otherFirst >= special) { otherFirst = max(otherFirst, firstKey); }
   while (otherFirst < endKey) {${tile(pass)}
     otherFirst += ${TILE};
     if (otherFirst >= special && otherFirst < firstKey) { otherFirst = firstKey; }
@@ -319,7 +326,7 @@ function walkListed(pass: TilePass): string {
   }`;
 }
 
-function finish({ kind, tall, columns }: TilePass): string {
+function finish({ kind, tall, columns, listed }: TilePass): string {
   const own = (r: number) => `ownFirst + i32(ty) + ${8 * r}`;
   if (kind === 'dBias')
     return each(tall, (r) =>
@@ -337,6 +344,7 @@ function finish({ kind, tall, columns }: TilePass): string {
   const [, , extent] = MULTIPLIED[kind];
   const result = kind === 'forward' ? 'output' : kind;
   const row = ownsKeys(kind) ? 'keyRow' : 'queryRow';
+  const splitRow = kind === 'forward' && !listed ? 'split * i32(uniforms.batches) * queries * i32(uniforms.heads) + ' : '';
   const quotient = kind === 'forward' ? 'let inverse = 1.0 / max(rowSum[ty + %u], 1.2e-38);' : '';
   return `
   ${kind === 'forward' ? 'workgroupBarrier();' : ''}
@@ -345,7 +353,7 @@ function finish({ kind, tall, columns }: TilePass): string {
     tall,
     (r) => `
   if (${own(r)} < ownLimit) {
-    let start = ${row}(place, ${own(r)}) * width;
+    let start = (${splitRow}${row}(place, ${own(r)})) * width;
     ${quotient.replace('%', String(8 * r))}
     ${each(
       columns,
@@ -365,7 +373,7 @@ function finish({ kind, tall, columns }: TilePass): string {
     kind === 'forward'
       ? `if (firstColumn == 0 && lane < ${8 * tall}u && ownFirst + i32(lane) < ownLimit) {
     let total = rowSum[lane];
-    logSumExp[queryRow(place, ownFirst + i32(lane))] = select(-uniforms.infinity, rowTop[lane] + log(total), total != 0.0);
+    logSumExp[${splitRow}queryRow(place, ownFirst + i32(lane))] = select(-uniforms.infinity, rowTop[lane] + log(total), total != 0.0);
   }`
       : ''
   }`;
@@ -396,7 +404,13 @@ function begin(pass: TilePass): string {
   let firstColumn = i32(group.y / uniforms.groups) * ${32 * slices};`;
   if (!listed)
     return `${common}
-  let ownFirst = i32(group.x) * ${rows};
+  ${
+    kind === 'forward'
+      ? `let splits = i32(uniforms.splits);
+  let split = i32(group.x) % splits;
+  let ownFirst = i32(group.x) / splits * ${rows};`
+      : `let ownFirst = i32(group.x) * ${rows};`
+  }
   let ownLimit = ${keysOwn ? 'keys' : `queries * ${share}`};`;
   return keysOwn
     ? `${common}
@@ -456,9 +470,11 @@ fn kernel(group: vec3<u32>, local: vec3<u32>, lane: u32) {${begin(pass)}
     rowSum[lane] = 0.0;
     ${
       bound.sinkLogits
-        ? `let logit = sinkLogits[headOf(place, ownFirst + i32(lane))];
-    rowTop[lane] = max(FLOOR, logit);
-    rowSum[lane] = exp(logit - rowTop[lane]);`
+        ? `if (split == 0) {
+      let logit = sinkLogits[headOf(place, ownFirst + i32(lane))];
+      rowTop[lane] = max(FLOOR, logit);
+      rowSum[lane] = exp(logit - rowTop[lane]);
+    }`
         : ''
     }
   }`

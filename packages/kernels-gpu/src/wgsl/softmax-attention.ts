@@ -102,7 +102,7 @@ type Runner = (
 ) => Record<string, tf.TensorInfo>;
 
 /** Runs tile passes of one call: sizes, rule of visibility and optional tensors are the same for all of them. */
-function passes(backend: tf.KernelBackend, inputs: SoftmaxAttentionInputs, attributes: SoftmaxAttentionAttributes): Runner {
+function passes(backend: tf.KernelBackend, inputs: SoftmaxAttentionInputs, attributes: SoftmaxAttentionAttributes, splits = 1): Runner {
   const sizes = attentionSizes(inputs);
   const { batch, queries, keys, heads, groups, keyDim, valueDim } = sizes;
   const { query, key, value, queryPositions, keyPositions, bias, sinkLogits, slopes } = inputs;
@@ -117,7 +117,7 @@ function passes(backend: tf.KernelBackend, inputs: SoftmaxAttentionInputs, attri
     const workgroups =
       kind === 'dBias'
         ? ([Math.ceil(queries / plan.rows) * Math.ceil(keys / TILE), biasHeads, biasBatches] as const)
-        : ([tiles, groups * plan.slices, batch] as const);
+        : ([kind === 'forward' ? tiles * splits : tiles, groups * plan.slices, batch] as const);
     return runWgsl(backend, {
       name: plan.name,
       source: plan.source,
@@ -142,6 +142,7 @@ function passes(backend: tf.KernelBackend, inputs: SoftmaxAttentionInputs, attri
         structured: !queryPositions && (!keyPositions || aligned) ? 1 : 0,
         biasBatches,
         biasHeads,
+        ...(kind === 'forward' && { splits }),
       },
       floats: { scale, softCap: softCap ?? 0 },
     }) as Record<string, tf.TensorInfo>;
@@ -175,6 +176,35 @@ export function rowStatistics(
   }).statistics;
 }
 
+// puts the outputs of the splits of the keys together, by their logSumExp
+const mergeSource = `
+fn kernel(group: vec3<u32>, local: vec3<u32>, lane: u32) {
+  let row = group.x;
+  var top = -1e29;
+  for (var s = 0u; s < uniforms.splits; s++) { top = max(top, sums[s * uniforms.rows + row]); }
+  var total = 0.0;
+  for (var s = 0u; s < uniforms.splits; s++) { total += exp(max(sums[s * uniforms.rows + row], -1e30) - top); }
+  for (var c = lane; c < uniforms.valueDim; c += 64u) {
+    var sum = 0.0;
+    for (var s = 0u; s < uniforms.splits; s++) {
+      sum += exp(max(sums[s * uniforms.rows + row], -1e30) - top) * outputs[(s * uniforms.rows + row) * uniforms.valueDim + c];
+    }
+    output[row * uniforms.valueDim + c] = sum / max(total, 1.2e-38);
+  }
+  if (lane == 0u) { logSumExp[row] = select(-uniforms.infinity, top + log(total), total != 0.0); }
+}
+`;
+
+/** Workgroups that keep a GPU busy, and the fewest keys that are worth one. */
+const [ENOUGH, FEWEST_KEYS] = [128, 128];
+
+/** Into how many parts the keys are cut: few query rows alone, as in generation, would leave most of a GPU idle. */
+function splitsOf(sizes: AttentionSizes): number {
+  const { own, rows, slices } = planPass('forward', sizes, {});
+  const workgroups = Math.ceil(own / rows) * sizes.groups * slices * sizes.batch;
+  return Math.max(1, Math.min(Math.floor(sizes.keys / FEWEST_KEYS), Math.floor(ENOUGH / workgroups)));
+}
+
 // sums over all tokens, per head
 function headSum(backend: tf.KernelBackend, terms: tf.TensorInfo, { batch, queries, heads }: AttentionSizes): tf.TensorInfo {
   return runWgsl(backend, {
@@ -206,7 +236,8 @@ const BUFFERS = 8;
  *   slopes, if given          2            64 (D + Dv)            1024 (D + Dv)       13 KB
  *   sink logits, if given     2            2 per row              1 exp per row       256 bytes
  *
- * Results wider than 128 channels are cut into slices of 128, each of which computes the scores again. All sums have a fixed order.
+ * The forward cuts the keys into parts of at least 128 where the rows alone make fewer than 128 workgroups, and then takes a second dispatch to
+ * put the parts together (as many loads as parts per number). Results wider than 128 channels are cut into slices of 128, each of which computes the scores again. All sums have a fixed order.
  */
 export function implementSoftmaxAttention(label: string): () => void {
   return softmaxAttentionKernel.implement({
@@ -219,8 +250,24 @@ export function implementSoftmaxAttention(label: string): () => void {
     },
     forward({ inputs, attributes, backend }) {
       const { batch, queries, heads, valueDim } = attentionSizes(inputs);
-      const outputs = { output: [batch, queries, heads, valueDim], logSumExp: [batch, queries, heads] };
-      return passes(backend, inputs, attributes)('forward', {}, outputs) as Record<keyof typeof outputs, tf.TensorInfo>;
+      const shapes = { output: [batch, queries, heads, valueDim], logSumExp: [batch, queries, heads] };
+      type Results = Record<keyof typeof shapes, tf.TensorInfo>;
+      const splits = splitsOf(attentionSizes(inputs));
+      if (splits === 1) return passes(backend, inputs, attributes)('forward', {}, shapes) as Results;
+      const partial = { output: [splits, ...shapes.output], logSumExp: [splits, ...shapes.logSumExp] };
+      const parts = passes(backend, inputs, attributes, splits)('forward', {}, partial) as Results;
+      const rows = batch * queries * heads;
+      const made = runWgsl(backend, {
+        name: 'AttentionMerge',
+        source: mergeSource,
+        workgroupSize: [64],
+        workgroups: [rows],
+        inputs: { outputs: parts.output, sums: parts.logSumExp },
+        outputs: { output: { shape: shapes.output }, logSumExp: { shape: shapes.logSumExp } },
+        integers: { splits, rows, valueDim },
+      });
+      release(backend, parts.output, parts.logSumExp);
+      return made;
     },
     gradient({ inputs, saved, upstream, attributes, backend }) {
       const sizes = attentionSizes(inputs);

@@ -45,6 +45,12 @@ describe('SoftmaxAttention in WGSL', () => {
     ['causal, 65 tokens, grouped heads', { queries: 65, heads: 4, groups: 2 }, { causal: true }],
     ['one query over 70 keys, four heads per key head', { queries: 1, keys: 70, heads: 4, groups: 1 }, { causal: true }],
     ['neither causal nor square', { batch: 2, queries: 40, keys: 9, valueDim: 35 }, { scale: 0.3 }],
+    [
+      'one query over 300 keys, in parts',
+      { batch: 2, queries: 1, keys: 300, heads: 4, groups: 2, keyDim: 2, valueDim: 2 },
+      { causal: true, window: 40, sinks: 2 },
+      { sinkLogits: uniform64([4], 5) },
+    ],
     ['a window', { queries: 100 }, { causal: true, window: 5 }],
     ['a window on both sides, sinks and dilation', { queries: 70 }, { window: 9, sinks: 2, dilation: 2 }],
     ['sinks and a prefix, causal', { queries: 70 }, { causal: true, window: 6, sinks: 3, prefix: 5 }],
