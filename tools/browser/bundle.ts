@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type Browser, chromium } from 'playwright-core';
 import { build, preview } from 'vite';
+import type { Plugin } from 'vite';
 import { chromiumPath } from '../chromium.ts';
 import { root } from '../workspace.ts';
 
@@ -16,11 +17,12 @@ export interface Bundle {
 }
 
 /** Bundles a page of `tools/browser` with Vite, tfjs-wasm's binaries beside it in `wasm/`. */
-export async function bundle(page: string, minify = true): Promise<Bundle> {
+export async function bundle(page: string, minify = true, plugins: Plugin[] = []): Promise<Bundle> {
   const folder = mkdtempSync(join(tmpdir(), 'seqloom-browser-'));
   const shared = { root: join(root, 'tools/browser', page), configFile: false, logLevel: 'warn' } as const;
   await build({
     ...shared,
+    plugins,
     resolve: { conditions: ['@seqloom/source', 'module', 'browser', 'import', 'default'] },
     build: { outDir: folder, emptyOutDir: true, target: 'es2023', minify },
   });

@@ -1,6 +1,7 @@
 import { setupBackend } from '@seqloom/core';
 import type { BackendName } from '@seqloom/core';
 import { beforeAll, describe, it } from 'vitest';
+import { testPlace } from './place.ts';
 
 /** The backends that tests run on. */
 export type TestedBackend = Extract<BackendName, 'cpu' | 'wasm' | 'webgpu'>;
@@ -29,7 +30,7 @@ export function eachBackend(suite: (backend: TestedBackend) => void, kind: Suite
 
 /** Whether this is a sampling run: it keeps to the laws whose outcome depends on the backend's arithmetic. */
 export function isSampling(): boolean {
-  return process.env.SEQLOOM_WEBGPU === 'sample';
+  return testPlace().environment.SEQLOOM_WEBGPU === 'sample';
 }
 
 function notSampled(backend: TestedBackend, kind: SuiteKind): string | null {
@@ -45,14 +46,16 @@ function declareLeftOut(reason: string): void {
 
 function declareOn(backend: TestedBackend, suite: (backend: TestedBackend) => void): void {
   beforeAll(async () => {
-    await setupBackend(backend);
+    const { environment, setup } = testPlace();
+    // SEQLOOM_KERNELS=none: the composed kernels are what is tested
+    await setupBackend(backend, environment.SEQLOOM_KERNELS === 'none' ? { ...setup, kernels: [] } : setup);
   }, 120_000);
   suite(backend);
 }
 
 /** Why a backend is not tested here, or null. */
 export function leftOut(backend: TestedBackend): string | null {
-  const asked = process.env.SEQLOOM_WEBGPU ?? '';
+  const asked = testPlace().environment.SEQLOOM_WEBGPU ?? '';
   const alone = asked === 'only' || asked === 'sample';
   if (backend === 'webgpu') return asked === '1' || alone ? null : 'SEQLOOM_WEBGPU is not 1';
   return alone ? 'this run is for webgpu alone' : null;

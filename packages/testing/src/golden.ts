@@ -1,6 +1,3 @@
-import { appendFileSync, readdirSync, readFileSync, statSync } from 'node:fs';
-import { basename, dirname, join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import * as tf from '@tensorflow/tfjs-core';
 import { readSafetensors } from '@seqloom/core';
 import { afterAll, describe, it } from 'vitest';
@@ -9,6 +6,7 @@ import { closenessFault, compareNumbers } from './closeness.ts';
 import type { HostNumbers } from './closeness.ts';
 import { gradientsOf } from './finite-difference.ts';
 import { holds, lawTitle } from './laws/law.ts';
+import { inFolder, nodeFiles, testPlace } from './place.ts';
 import { goldenBounds } from './tolerances.ts';
 
 /** One tensor of a golden file. */
@@ -38,10 +36,16 @@ export interface GoldenCase {
   readonly metadata: Readonly<Record<string, string>>;
 }
 
-/** Reads a golden file. */
+const ENDING = '.safetensors';
+
+/** Reads a golden file, in Node. */
 export function readGolden(file: string | URL): GoldenCase {
-  const path = file instanceof URL ? fileURLToPath(file) : file;
-  const { tensors, metadata } = readSafetensors(readFileSync(path));
+  return parseGolden(nodeFiles().readFileSync(file), String(file));
+}
+
+/** The golden case that these bytes hold; `path` names it in errors. */
+function parseGolden(bytes: Uint8Array, path: string): GoldenCase {
+  const { tensors, metadata } = readSafetensors(bytes);
   const part = (prefix: string): GoldenTensors =>
     Object.fromEntries(
       Object.entries(tensors)
@@ -53,7 +57,7 @@ export function readGolden(file: string | URL): GoldenCase {
     );
   return {
     op: metadata.op ?? '',
-    name: metadata.case ?? basename(path, '.safetensors'),
+    name: metadata.case ?? path.split(/[\\/]/).at(-1)!.replace(ENDING, ''),
     inputs: part('in'),
     parameters: part('param'),
     buffers: part('buffer'),
@@ -187,28 +191,28 @@ async function gradientFaults(
  * folder above the vectors' own is taken for the mechanism's name.
  */
 export function goldenSuite(subject: GoldenSubject): void {
-  const folder = subject.folder instanceof URL ? fileURLToPath(subject.folder) : subject.folder;
-  const files = readdirSync(folder).filter((file) => file.endsWith('.safetensors'));
-  const cases = subject.cases ?? files.map((file) => basename(file, '.safetensors')).toSorted();
+  const { folder } = subject;
+  const place = testPlace();
+  const sizes = place.files(folder);
+  const present = Object.keys(sizes).filter((file) => file.endsWith(ENDING));
+  const cases = subject.cases ?? present.map((file) => file.replace(ENDING, '')).toSorted();
+  const smallest = cases.toSorted((a, b) => sizes[a + ENDING]! - sizes[b + ENDING]!)[0]!;
   const title = subject.name ?? subject.op;
   describe(`golden vectors of ${title}`, () => {
     eachBackend((backend) => {
       const results: (GoldenResult & { name: string })[] = [];
-      for (const name of isSampling() ? [smallest(folder, cases)] : cases) {
+      for (const name of isSampling() ? [smallest] : cases) {
         it(`law ${lawTitle(3, `${title}, case ${name}`)}`, async () => {
-          const result = await runGolden(subject, readGolden(join(folder, `${name}.safetensors`)));
+          const file = inFolder(folder, name + ENDING);
+          const result = await runGolden(subject, parseGolden(await place.read(file), String(file)));
           results.push({ ...result, name });
           holds(result.faults);
         });
       }
-      afterAll(() => report(title, basename(dirname(folder.replace(/\/$/, ''))), backend, results));
+      const mechanism = String(folder).split(/[\\/]/).filter(Boolean).at(-2) ?? '';
+      afterAll(() => report(title, mechanism, backend, results));
     }, 'golden');
   });
-}
-
-function smallest(folder: string, cases: readonly string[]): string {
-  const size = (name: string): number => statSync(join(folder, `${name}.safetensors`)).size;
-  return cases.toSorted((a, b) => size(a) - size(b))[0]!;
 }
 
 function report(title: string, mechanism: string, backend: string, results: readonly (GoldenResult & { name: string })[]): void {
@@ -217,11 +221,10 @@ function report(title: string, mechanism: string, backend: string, results: read
     const most = results.reduce((a, b) => (b[kind].error > a[kind].error ? b : a));
     return `${kind} ${most[kind].error.toExponential(1)} (${most[kind].name}, ${most.name})`;
   };
-  process.stdout.write(
-    `golden ${title} on ${backend}: worst relative error ${worst('forward')}, ${worst('gradient')}; ${results.length} cases\n`,
-  );
-  const file = process.env.SEQLOOM_GOLDEN_REPORT;
+  const place = testPlace();
+  place.print(`golden ${title} on ${backend}: worst relative error ${worst('forward')}, ${worst('gradient')}; ${results.length} cases`);
+  const file = place.environment.SEQLOOM_GOLDEN_REPORT;
   if (!file) return;
   for (const { name, forward, gradient } of results)
-    appendFileSync(file, `${JSON.stringify({ mechanism, op: title, case: name, backend, forward, gradient })}\n`);
+    nodeFiles().appendFileSync(file, `${JSON.stringify({ mechanism, op: title, case: name, backend, forward, gradient })}\n`);
 }

@@ -29,5 +29,6 @@ export * from './laws/split.ts';
 export * from './laws/state.ts';
 export * from './leak.ts';
 export * from './oracle/index.ts';
+export * from './place.ts';
 export * from './poison.ts';
 export * from './tolerances.ts';

@@ -1,34 +1,19 @@
-import { readFile } from 'node:fs/promises';
 import * as tf from '@tensorflow/tfjs-core';
+import { readSafetensors } from '@seqloom/core';
 import { expectCloseTo, tapeGradients, tensorOf } from './kernel-parity.ts';
 import { array64 } from './oracle/array64.ts';
 import type { Array64 } from './oracle/array64.ts';
+import { testPlace } from './place.ts';
 
 /** Reads a golden safetensors file (F32 and I32 tensors) into float64 arrays by tensor name. */
 export async function readGoldenArrays(file: URL | string): Promise<Record<string, Array64>> {
-  const bytes = await readFile(file);
-  const length = Number(bytes.readBigUInt64LE(0));
-  const header = JSON.parse(bytes.toString('utf8', 8, 8 + length)) as Record<
-    string,
-    { dtype: string; shape: number[]; data_offsets: [number, number] }
-  >;
+  const { tensors } = readSafetensors(await testPlace().read(file));
   return Object.fromEntries(
-    Object.entries(header)
-      .filter(([name]) => name !== '__metadata__')
-      .map(
-        ([
-          name,
-          {
-            dtype,
-            shape,
-            data_offsets: [start, end],
-          },
-        ]) => {
-          const body = bytes.buffer.slice(bytes.byteOffset + 8 + length + start, bytes.byteOffset + 8 + length + end);
-          if (dtype !== 'F32' && dtype !== 'I32') throw new Error(`${String(file)}: ${name} has dtype ${dtype}, expected F32 or I32`);
-          return [name, array64(shape, dtype === 'I32' ? new Int32Array(body) : new Float32Array(body))];
-        },
-      ),
+    Object.entries(tensors).map(([name, { dtype, shape, data }]) => {
+      if (!(data instanceof Float32Array || data instanceof Int32Array))
+        throw new Error(`${String(file)}: ${name} has dtype ${dtype}, expected F32 or I32`);
+      return [name, array64(shape, data)];
+    }),
   );
 }
 

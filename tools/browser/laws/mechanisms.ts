@@ -1,0 +1,23 @@
+import { globSync } from 'node:fs';
+import { root } from '../../workspace.ts';
+
+/**
+ * Law files whose laws also run in Chromium's WebGPU: of each family the mechanism whose kernel the others share. All of them take an hour
+ * on an emulated GPU: SEQLOOM_BROWSER_LAWS=all, or a part of a path instead of `all`.
+ */
+const SAMPLE = [
+  'linear-attention/src/gated-delta-net/gated-delta-net',
+  'attention/src/sliding-window-attention/sliding-window-attention',
+  'ssm/src/mamba-s6/mamba-s6',
+  'sparse-attention/src/moba/moba',
+  'memory/src/memory-layers-at-scale/memory-layers-at-scale',
+];
+
+/** Addresses of the law files to run, from the root of the repository. */
+export function lawFiles(asked = process.env.SEQLOOM_BROWSER_LAWS): string[] {
+  if (!asked) return SAMPLE.map((file) => `/packages/${file}.laws.test.ts`);
+  const present = globSync('packages/*/src/*/*.laws.test.ts', { cwd: root }).filter((file) => !file.startsWith('packages/testing/'));
+  const found = present.filter((file) => asked === 'all' || file.includes(asked)).map((file) => `/${file}`);
+  if (found.length === 0) throw new Error(`SEQLOOM_BROWSER_LAWS: no law file has ${asked} in its path.`);
+  return found.toSorted();
+}
