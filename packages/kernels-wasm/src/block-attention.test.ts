@@ -61,7 +61,9 @@ describeBuilds('BlockAttention', 'BlockAttention', () => {
         oracle: (arrays) => naiveBlockAttention(arrays as never, options) as never,
         // the log-sum-exp of a query without keys is not finite, so it takes no part in the loss
         lossTerms: ['output'],
-        differentiate: what === 'blocks longer than a tile' && !causal ? [] : ['query', 'key', 'value'],
+        // finite differences of the larger cases take long; the gradient is the same for all lists
+        differentiate:
+          what.startsWith('more readers') || (what === 'blocks longer than a tile' && !causal) ? [] : ['query', 'key', 'value'],
       });
     }
   });
