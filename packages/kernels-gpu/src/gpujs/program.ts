@@ -45,8 +45,17 @@ export function kernelSource(name: string, argumentTypes: Readonly<Record<string
   return {
     name,
     argumentTypes: Object.fromEntries(present),
-    text: `function (${present.map(([argument]) => argument).join(', ')}) {\n${body}\n}`,
+    text: `function (${present.map(([argument]) => argument).join(', ')}) {\n${inlineThread(body)}\n}`,
   };
+}
+
+/** Puts `this.thread.x` where a constant stands for it: gpu.js makes constants float32, and every index through one is converted. */
+function inlineThread(body: string): string {
+  const names = [...body.matchAll(/const (\w+) = (this\.thread\.[xyz]);/g)];
+  return names.reduce(
+    (text, [line, name, place]) => text.replace(line, '').replaceAll(new RegExp(`(?<![.\\w])${name!}\\b`, 'g'), place!),
+    body,
+  );
 }
 
 /** Runs one kernel inside a program; arguments that are undefined are left out, as their kinds were. */
