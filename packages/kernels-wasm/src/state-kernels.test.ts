@@ -12,6 +12,7 @@ describeBuilds('SelectiveScan', 'SelectiveScan', () => {
     [1, 33, 2, 5],
     [1, 65, 2, 3],
     [1, 17, 5, 16],
+    [1, 4, 18, 3],
   ])('equals float64 for B %i, T %i, C %i, N %i', async (batch, time, channels, states) => {
     const inputs: Record<string, Array64> = {
       input: uniform64([batch, time, channels], 1),
@@ -32,6 +33,23 @@ describeBuilds('SelectiveScan', 'SelectiveScan', () => {
         differentiate: Object.keys(given).filter((name) => name !== 'transition' || time > 1 || 'state' in given),
       });
     }
+  });
+
+  it('carries states from segment to segment', async () => {
+    // the gradient takes 16 tokens of 16 channels at a time when they have 256 states each
+    const [time, channels, states] = [18, 17, 256];
+    await checkKernelParity('wasm', {
+      inputs: {
+        input: uniform64([1, time, channels], 1),
+        delta: uniform64([1, time, channels], 2, 0.01, 1),
+        transition: uniform64([channels, states], 3, -1, -0.1),
+        inputMatrix: uniform64([1, time, states], 4),
+        outputMatrix: uniform64([1, time, states], 5),
+      },
+      run: (tensors) => selectiveScan(tensors as never),
+      oracle: naiveSelectiveScan as never,
+      differentiate: ['input', 'delta'],
+    });
   });
 
   it('forgets all where delta A is -100 and more', async () => {
