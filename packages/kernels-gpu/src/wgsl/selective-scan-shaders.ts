@@ -1,7 +1,9 @@
 /** Channels of a workgroup, one per invocation. */
 export const LANES = 32;
-/** 4-vectors of workgroup memory for the matrices of the tokens that are held at once: 7.5 KB. */
-export const HELD = 480;
+/** Tokens that are held at once: 128 N bytes of workgroup memory for the matrices of N states, and 8 KB for what each channel reads. */
+export const HELD_FORWARD = 16;
+/** The same of the backward pass: 64 N bytes and 4 KB, beside 128 N bytes for sums over channels. */
+export const HELD_BACKWARD = 8;
 
 const each = (count: number, text: (index: number) => string, between = '\n    '): string =>
   Array.from({ length: count }, (_, index) => text(index)).join(between);
@@ -53,6 +55,7 @@ const begin = (quads: number) => `
 const hold = (quads: number) => `
     workgroupBarrier();
     for (var i = lane; i < (last - first) * ${2 * quads}u; i += ${LANES}u) { held[i] = matrices[(b * uniforms.time + first) * ${2 * quads}u + i]; }
+    for (var i = 0u; i < last - first; i++) { steps[i * ${LANES}u + lane] = records[(b * uniforms.time + first + i) * uniforms.channels + channel]; }
     workgroupBarrier();`;
 
 const readState = (tensor: string, name: string, quads: number, start: string) =>
@@ -80,6 +83,10 @@ const holdUnpacked = (quads: number) => `
       held[i / ${quads}u * ${2 * quads}u + i % ${quads}u] = four[0];
       held[i / ${quads}u * ${2 * quads}u + ${quads}u + i % ${quads}u] = four[1];
     }
+    for (var i = 0u; i < last - first; i++) {
+      let at = (b * uniforms.time + first + i) * uniforms.channels + channel;
+      steps[i * ${LANES}u + lane] = vec4<f32>(input[at], delta[at], 0.0, 0.0);
+    }
     workgroupBarrier();`;
 
 /** Forward: with `read` the outputs and the last state, otherwise the states before every block, and behind them the last one's gradient. */
@@ -87,7 +94,8 @@ export function forwardSource(quads: number, read: boolean): string {
   const at = '(b * uniforms.channels + channel) * uniforms.states';
   const border = (n: string) => `let border = ((b * (uniforms.blocks + 1u) + ${n}) * uniforms.channels + c) * uniforms.states;`;
   return `
-var<workgroup> held: array<vec4<f32>, ${HELD}>;
+var<workgroup> held: array<vec4<f32>, ${2 * quads * HELD_FORWARD}>;
+var<workgroup> steps: array<vec4<f32>, ${LANES * HELD_FORWARD}>;
 fn kernel(group: vec3<u32>, local: vec3<u32>, lane: u32) {${begin(quads)}
   ${each(quads, (i) => `var h${i} = vec4<f32>();`)}
   if (uniforms.hasState != 0u) { let start = ${at}; ${readState('state', 'h', quads, 'start')} }
@@ -97,7 +105,7 @@ fn kernel(group: vec3<u32>, local: vec3<u32>, lane: u32) {${begin(quads)}
       let matrix = (t - first) * ${2 * quads}u;
       let row = (b * uniforms.time + t) * uniforms.channels;
       ${read ? '' : `if (alive && t % uniforms.block == 0u) { ${border('t / uniforms.block')} ${writeState('borders', 'h', quads, 'border')} }`}
-      let record = ${read ? 'vec2<f32>(input[row + channel], delta[row + channel])' : 'records[row + channel]'};
+      let record = steps[(t - first) * ${LANES}u + lane];
       let driven = record.x * record.y;
       ${each(quads, (i) => `h${i} = exp(record.y * a${i}) * h${i} + driven * held[matrix + ${i}u];`)}
       ${
@@ -138,7 +146,8 @@ export function backwardSource(quads: number): string {
           dMatrices[((group.x * uniforms.batch + b) * uniforms.time + t) * ${2 * quads}u + ${offset}u + i] = sum;
         }`;
   return `
-var<workgroup> held: array<vec4<f32>, ${HELD}>;
+var<workgroup> held: array<vec4<f32>, ${2 * quads * HELD_BACKWARD}>;
+var<workgroup> steps: array<vec4<f32>, ${LANES * HELD_BACKWARD}>;
 var<workgroup> shared_: array<vec4<f32>, ${LANES * quads}>;
 fn kernel(group: vec3<u32>, local: vec3<u32>, lane: u32) {${begin(quads)}
   let direct = lanes[parameters + ${4 * quads}u];
@@ -159,7 +168,7 @@ fn kernel(group: vec3<u32>, local: vec3<u32>, lane: u32) {${begin(quads)}
         let last = min(end, first + uniforms.held);${hold(quads)}
         for (var t = first; t < last; t++) {
           let matrix = (t - first) * ${2 * quads}u;
-          let record = records[(b * uniforms.time + t) * uniforms.channels + channel];
+          let record = steps[(t - first) * ${LANES}u + lane];
           let kept = store + (t - start) * ${quads * LANES}u;
           ${each(quads, (i) => `h${i} *= exp(record.y * a${i}); decayed[kept + ${i * LANES}u] = h${i}; h${i} += record.x * record.y * held[matrix + ${i}u];`)}
         }
@@ -173,7 +182,7 @@ fn kernel(group: vec3<u32>, local: vec3<u32>, lane: u32) {${begin(quads)}
         let matrix = (t - first) * ${2 * quads}u;
         let place = (b * uniforms.time + t) * uniforms.channels + channel;
         // beyond the last channel nothing may be added to the sums
-        let record = select(vec4<f32>(), records[place], alive);
+        let record = select(vec4<f32>(), steps[(t - first) * ${LANES}u + lane], alive);
         let kept = store + (t - start) * ${quads * LANES}u;
         let driven = record.x * record.y;
         var drive = vec4<f32>();

@@ -4,7 +4,16 @@ import * as tf from '@tensorflow/tfjs-core';
 import { columnSum } from './column-sum.ts';
 import { release, runWgsl, sizeOf } from './run.ts';
 import { sourceOf } from './source-cache.ts';
-import { HELD, LANES, backwardSource, columnsSource, forwardSource, laneSource, recordSource } from './selective-scan-shaders.ts';
+import {
+  HELD_BACKWARD,
+  HELD_FORWARD,
+  LANES,
+  backwardSource,
+  columnsSource,
+  forwardSource,
+  laneSource,
+  recordSource,
+} from './selective-scan-shaders.ts';
 
 /** Most states per channel, which are registers. */
 const MOST_STATES = 64;
@@ -17,8 +26,7 @@ function planOf({ input, transition }: SelectiveScanInputs) {
   // states at the borders of blocks and within one block: about 2 sqrt(T) together
   const block = Math.min(time, Math.max(8, Math.ceil(Math.sqrt(time))));
   const blocks = Math.ceil(time / block);
-  const held = Math.min(16, Math.floor(HELD / (2 * quads)));
-  return { batch, time, channels, states, quads, tiles, block, blocks, held, padded: 4 * quads };
+  return { batch, time, channels, states, quads, tiles, block, blocks, padded: 4 * quads };
 }
 
 type Plan = ReturnType<typeof planOf>;
@@ -70,7 +78,7 @@ function columns(
 
 function gradient(backend: tf.KernelBackend, inputs: SelectiveScanInputs, upstream: { output: tf.TensorInfo; state: tf.TensorInfo }) {
   const plan = planOf(inputs);
-  const { batch, time, channels, states, quads, tiles, block, blocks, held, padded } = plan;
+  const { batch, time, channels, states, quads, tiles, block, blocks, padded } = plan;
   const shapes = scratchShapes(plan);
   const { input, transition, inputMatrix, skip, state } = inputs;
   const lanes = lanesOf(backend, inputs, plan);
@@ -84,7 +92,7 @@ function gradient(backend: tf.KernelBackend, inputs: SelectiveScanInputs, upstre
     vec4: ['records'],
     integers: { channels, states, padded },
   });
-  const integers = { batch, time, channels, states, held, block, blocks, tiles, hasState: state ? 1 : 0 };
+  const integers = { batch, time, channels, states, block, blocks, tiles };
   const { borders } = runWgsl(backend, {
     name: `SelectiveScanBorders-${quads}`,
     source: sourceOf(`SelectiveScanBorders-${quads}`, () => forwardSource(quads, false)),
@@ -93,7 +101,7 @@ function gradient(backend: tf.KernelBackend, inputs: SelectiveScanInputs, upstre
     inputs: { records, matrices, lanes, dLastState: upstream.state, state: state ?? lanes },
     outputs: { borders: { shape: shapes.borders } },
     vec4: ['records', 'matrices'],
-    integers,
+    integers: { ...integers, held: HELD_FORWARD, hasState: state ? 1 : 0 },
   });
   const { dTokens, dMatrices, dLanes, decayed } = runWgsl(backend, {
     name: `SelectiveScanGrad-${quads}`,
@@ -108,7 +116,7 @@ function gradient(backend: tf.KernelBackend, inputs: SelectiveScanInputs, upstre
       decayed: { shape: shapes.decayed },
     },
     vec4: ['records', 'matrices', 'dMatrices', 'decayed', 'dTokens'],
-    integers,
+    integers: { ...integers, held: HELD_BACKWARD },
   });
   release(backend, records, matrices, lanes, borders, decayed);
   const sums = columnSum(backend, dMatrices, [batch, time, 2, padded]);
@@ -130,15 +138,15 @@ function gradient(backend: tf.KernelBackend, inputs: SelectiveScanInputs, upstre
 /**
  * Installs the fused `SelectiveScan`; returns the way back.
  *
- * An invocation per batch row and channel with its N states in registers, 32 per workgroup; B and C of up to 16 tokens at a time in 7.5 KB of
- * workgroup memory, loaded once for all 32.
+ * An invocation per batch row and channel with its N states in registers, 32 per workgroup; B and C of 16 tokens at a time (8 backward) are loaded
+ * once for all 32, and with them what every channel reads: 128 N bytes and 8 KB of workgroup memory.
  *
  * Forward: two dispatches, the first of which only puts A and D side by side. Per token and channel 2 loads and 1 store, N exponentials and 3 N
  * multiply-adds.
  *
  * Gradient: ten to twelve dispatches: gathering (2), states at the borders of blocks (1), the backward pass (1), sums of its partial sums (2),
  * and one that cuts each result out. Blocks have sqrt(T) tokens: 2 sqrt(T) B C N numbers of states are kept. The backward pass does about
- * 3 N exponentials and 13 N multiply-adds per token and channel; sums over channels take 512 N bytes of workgroup memory for N states over 4.
+ * 3 N exponentials and 13 N multiply-adds per token and channel, with 192 N bytes and 4 KB of workgroup memory, sums over channels included.
  */
 export function implementSelectiveScan(label: string): () => void {
   return selectiveScanKernel.implement({
@@ -154,7 +162,7 @@ export function implementSelectiveScan(label: string): () => void {
     },
     forward({ inputs, backend }) {
       const plan = planOf(inputs);
-      const { batch, time, channels, states, quads, tiles, held } = plan;
+      const { batch, time, channels, states, quads, tiles } = plan;
       const { input, delta, inputMatrix, outputMatrix, state } = inputs;
       const lanes = lanesOf(backend, inputs, plan);
       const { output, lastState } = runWgsl(backend, {
@@ -164,7 +172,7 @@ export function implementSelectiveScan(label: string): () => void {
         workgroups: [tiles, batch],
         inputs: { input, delta, inputMatrix, outputMatrix, lanes, state: state ?? lanes },
         outputs: { output: { shape: input.shape }, lastState: { shape: [batch, channels, states] } },
-        integers: { batch, time, channels, states, held, hasState: state ? 1 : 0 },
+        integers: { batch, time, channels, states, held: HELD_FORWARD, hasState: state ? 1 : 0 },
       });
       release(backend, lanes);
       return { output, state: lastState };

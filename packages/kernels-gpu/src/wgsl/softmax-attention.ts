@@ -232,7 +232,7 @@ const BUFFERS = 8;
  *   statistics                1            2 Dv per row           Dv per row          none
  *   query, key                1 each       96 D + 64 Dv           1024 (2 D + Dv)     13 KB
  *   value                     1            64 D + 32 Dv           1024 (D + Dv)       13 KB
- *   bias, if given            1            64 (D + Dv)            1024 (D + Dv)       9 KB
+ *   bias, if given            1            64 (D + Dv)            1024 (D + Dv)       13 KB
  *   slopes, if given          2            64 (D + Dv)            1024 (D + Dv)       13 KB
  *   sink logits, if given     2            2 per row              1 exp per row       256 bytes
  *
