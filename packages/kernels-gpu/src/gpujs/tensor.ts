@@ -37,7 +37,8 @@ export async function fromTensor(gpujs: Gpujs, tensor: Tensor): Promise<LentTens
       remedy: 'Use tf.cast, or pass an Int32Array.',
     });
   }
-  const backend = tf.findBackend('webgpu') as unknown as TensorflowBackend | undefined;
+  // findBackend would start one that is registered but not in use
+  const backend = tf.engine().registry.webgpu as unknown as TensorflowBackend | undefined;
   // asking for the data of a tensor that lives elsewhere would move it here
   const resource = backend?.tensorMap.has(tensor.dataId) ? backend.tensorMap.get(tensor.dataId).resource : null;
   if (!backend || !resource) return { array: { shape, data: await tensor.data<'float32'>() }, release: () => undefined };
