@@ -78,7 +78,7 @@ describe.each(opened)('$file in Chromium', ({ file, page, tests, pending }) => {
     console.log([`${file}: ${reason}; ${submits} submits; ${kernels.join(', ')}`, ...lines].join('\n'));
     expect(backend).toBe('webgpu');
     expect(kernelPackages).toEqual(['kernels-gpu (wgsl)']);
-    expect(submits).toBeGreaterThan(100);
+    expect(submits).toBeGreaterThan(10);
     expect(kernels.filter((kernel) => kernel.endsWith('kernels-gpu (wgsl)'))).not.toEqual([]);
     const outcomes = await Promise.all([...pending.values()].map(({ outcome }) => outcome));
     const passed = tests.filter((_, i) => outcomes[i]!.state === 'passed').map(({ title }) => title);
