@@ -3,9 +3,12 @@ import { globSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { expect, test } from 'vitest';
+import { softwareVulkan } from './chromium.ts';
 import { root } from './workspace.ts';
 
 const run = promisify(execFile);
+const vulkan = softwareVulkan();
+const env = { ...process.env, ...(vulkan && { VK_ICD_FILENAMES: vulkan }) };
 const pages = globSync(['README.md', 'packages/*/README.md', 'packages/*/src/*/README.md'], { cwd: root }).sort();
 
 // every block of TypeScript in a README runs as it stands; one that only shows a shape is marked `ts no-run`
@@ -21,5 +24,5 @@ test('there are snippets', () => expect(snippets.length).toBeGreaterThan(0));
 
 test.for(snippets)('$name runs', async ({ code }) => {
   const flags = ['--conditions=@seqloom/source', '--no-warnings', '--input-type=module-typescript', '--eval', code];
-  await expect(run(process.execPath, flags, { cwd: root, timeout: 120_000 })).resolves.toBeTruthy();
+  await expect(run(process.execPath, flags, { cwd: root, env, timeout: 120_000 })).resolves.toBeTruthy();
 });

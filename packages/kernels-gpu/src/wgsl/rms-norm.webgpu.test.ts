@@ -1,8 +1,7 @@
-import { setupBackend } from '@seqloom/core';
-import { checkKernelParity, kernelCases, uniform64 } from '@seqloom/testing';
-import { rmsNorm } from '@seqloom/core';
-import { naiveRmsNorm } from '@seqloom/testing';
-import { beforeAll, describe, it } from 'vitest';
+import { rmsNorm, setupBackend } from '@seqloom/core';
+import { checkKernelParity, kernelCases, naiveRmsNorm, uniform64 } from '@seqloom/testing';
+import * as tf from '@tensorflow/tfjs-core';
+import { beforeAll, describe, expect, it } from 'vitest';
 import { useGpuKernels } from '../use-gpu-kernels.ts';
 
 describe('RmsNorm in WGSL', () => {
@@ -19,4 +18,15 @@ describe('RmsNorm in WGSL', () => {
       oracle: (inputs) => naiveRmsNorm(inputs as never),
       differentiate: ['input', 'weight'],
     }));
+  it('gives the same bits again, also for sums over rows', async () => {
+    const [x, weight] = [tf.randomUniform([700, 33], -1, 1, 'float32', 1), tf.randomUniform([33], -1, 1, 'float32', 2)];
+    const gradient = async () => {
+      const made = tf.grad((w: tf.Tensor) => tf.sum(rmsNorm({ input: x, weight: w })))(weight);
+      const values = await made.data();
+      made.dispose();
+      return values;
+    };
+    expect(await gradient()).toEqual(await gradient());
+    tf.dispose([x, weight]);
+  });
 });
