@@ -17,13 +17,11 @@ function pass(
   const { query, key, value, blocks } = inputs;
   const sizes = attentionSizes(inputs);
   const { batch, keys, heads, groups } = sizes;
-  const plan = planPass(kind, sizes, {}, true);
+  const plan = planPass(kind, sizes, {}, { queryBlock, keyBlock });
   const [, , queryBlocks, chosen] = blocks.shape as [number, number, number, number];
   const share = heads / groups;
   const keysOwn = kind === 'dKey' || kind === 'dValue';
-  const tiles = keysOwn
-    ? Math.ceil(keys / keyBlock) * Math.ceil(keyBlock / plan.rows)
-    : queryBlocks * Math.ceil((queryBlock * share) / plan.rows);
+  const tiles = (keysOwn ? Math.ceil(keys / keyBlock) : queryBlocks) * Math.ceil(plan.own / plan.rows);
   return runWgsl(backend, {
     name: plan.name,
     source: plan.source,
@@ -41,7 +39,7 @@ function pass(
  *
  * The tile passes of `SoftmaxAttention` over the listed key blocks: nothing is gathered or scattered. A workgroup of 64 owns 32 rows of one
  * block; loads, arithmetic and workgroup memory per pair of tiles are the same. Forward: one dispatch. Gradient: four: row statistics, query,
- * key and value. A workgroup that owns keys reads the whole list of its head, K numbers per query block, to find who chose its block, so that
+ * key and value. A workgroup that owns keys looks through the whole list of its head, 64 query blocks at a time, for those that chose its block, so that
  * the sums need no atomics and have a fixed order.
  */
 export function implementBlockAttention(label: string): () => void {

@@ -50,6 +50,11 @@ describe('BlockAttention in WGSL', () => {
   it.each<[string, Shape, BlockAttentionOptions]>([
     ['one query', { batch: 1, queries: 1, keys: 9, heads: 2, groups: 1, chosen: 1 }, { queryBlock: 4, keyBlock: 4 }],
     ['65 tokens', { batch: 1, queries: 65, keys: 65, heads: 4, groups: 2, chosen: 3 }, { queryBlock: 16, keyBlock: 8, causal: true }],
+    [
+      '70 query blocks of one token',
+      { batch: 1, queries: 70, keys: 70, heads: 2, groups: 1, chosen: 2 },
+      { queryBlock: 1, keyBlock: 8, causal: true },
+    ],
     ['blocks larger than a tile', { batch: 1, queries: 50, keys: 50, heads: 2, groups: 1, chosen: 2 }, { queryBlock: 20, keyBlock: 40 }],
   ])('equals its oracle: %s', (_, shape, options) => checkKernelParity('webgpu', call(shape, options)));
 

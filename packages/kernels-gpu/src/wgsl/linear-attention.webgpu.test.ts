@@ -1,8 +1,8 @@
 import { linearAttentionUpdate, setupBackend } from '@seqloom/core';
 import type { LinearAttentionInputs, LinearAttentionRule } from '@seqloom/core';
-import { checkKernelParity, naiveLinearAttention, uniform64 } from '@seqloom/testing';
+import { checkKernelParity, naiveLinearAttention, tensorOf, uniform64 } from '@seqloom/testing';
 import type { Array64, KernelParityCase, LinearAttentionInputs64 } from '@seqloom/testing';
-import { beforeAll, describe, it } from 'vitest';
+import { beforeAll, describe, expect, it } from 'vitest';
 import { implementLinearAttention } from './linear-attention.ts';
 
 interface Shape {
@@ -96,6 +96,14 @@ describe('LinearAttention in WGSL', () => {
 
   it('values wider than the registers of a row', () =>
     checkKernelParity('webgpu', call('gated_delta', 'head', { length: 9, heads: 1, keyDim: 3, valueDim: 70 })));
+
+  it.each<[string, Shape, RegExp]>([
+    ['keys wider than a column in registers', { length: 1, keyDim: 257 }, /keys of 257 channels/],
+    ['more query heads than are held', { length: 1, share: 17 }, /17 query heads per state head/],
+  ])('declines %s, and says so', (_, shape, reason) => {
+    const { inputs, run } = call('linear', 'none', shape);
+    expect(() => run(Object.fromEntries(Object.entries(inputs).map(([name, array]) => [name, tensorOf(array)])))).toThrow(reason);
+  });
 
   it('more key channels than a workgroup', () =>
     checkKernelParity('webgpu', call('gated', 'channel', { length: 5, heads: 1, keyDim: 37, valueDim: 3 })));

@@ -1,7 +1,7 @@
 import { selectiveScan, setupBackend } from '@seqloom/core';
-import { checkKernelParity, kernelCases, naiveSelectiveScan, uniform64 } from '@seqloom/testing';
+import { checkKernelParity, kernelCases, naiveSelectiveScan, tensorOf, uniform64 } from '@seqloom/testing';
 import type { KernelParityCase } from '@seqloom/testing';
-import { beforeAll, describe, it } from 'vitest';
+import { beforeAll, describe, expect, it } from 'vitest';
 import { implementSelectiveScan } from './selective-scan.ts';
 
 function call(batch: number, time: number, channels: number, states: number, delta: [number, number], whole: boolean): KernelParityCase {
@@ -36,6 +36,11 @@ describe('SelectiveScan in WGSL', () => {
     ['steps of 30 to 100, which forget all', call(1, 20, 3, 3, [30, 100], true)],
     ['steps of 0, which change nothing', call(1, 20, 3, 3, [0, 0], true)],
   ])('equals its oracle: %s', (_, given) => checkKernelParity('webgpu', given));
+
+  it('declines more states than registers, and says so', () => {
+    const { inputs, run } = call(1, 1, 1, 65, [0.01, 1], false);
+    expect(() => run(Object.fromEntries(Object.entries(inputs).map(([name, array]) => [name, tensorOf(array)])))).toThrow(/65 states/);
+  });
 
   it('equals its oracle over 100 steps of many states', async () => {
     await checkKernelParity('webgpu', { ...call(1, 100, 2, 17, [0.01, 0.5], true), differentiate: [] });

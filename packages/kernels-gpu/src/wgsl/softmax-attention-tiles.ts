@@ -302,15 +302,22 @@ function walkStructured(pass: TilePass): string {
 function walkListed(pass: TilePass): string {
   if (ownsKeys(pass.kind))
     return `
-  let keyBlock = i32(uniforms.keyBlock);
-  for (var block = 0; block < i32(uniforms.queryBlocks); block++) {
-    var found = false;
-    for (var slot = 0; slot < i32(uniforms.chosen); slot++) {
-      if (blocks[((place.x * i32(uniforms.groups) + place.y) * i32(uniforms.queryBlocks) + block) * i32(uniforms.chosen) + slot] == ownBlock) { found = true; }
+  for (var firstBlock = 0; firstBlock < i32(uniforms.queryBlocks); firstBlock += ${TILE_LANES}) {
+    let mine = firstBlock + i32(lane);
+    var chosen = 0u;
+    if (mine < i32(uniforms.queryBlocks)) {
+      let list = ((place.x * i32(uniforms.groups) + place.y) * i32(uniforms.queryBlocks) + mine) * i32(uniforms.chosen);
+      for (var slot = 0; slot < i32(uniforms.chosen); slot++) { if (blocks[list + slot] == ownBlock) { chosen = 1u; } }
     }
-    if (found) {
-      let otherLimit = min(queries, (block + 1) * i32(uniforms.queryBlock)) * i32(uniforms.share);
-      for (var otherFirst = block * i32(uniforms.queryBlock) * i32(uniforms.share); otherFirst < otherLimit; otherFirst += ${TILE}) {${tile(pass)}
+    workgroupBarrier();
+    chosenBy[lane] = chosen;
+    workgroupBarrier();
+    for (var i = 0; i < min(${TILE_LANES}, i32(uniforms.queryBlocks) - firstBlock); i++) {
+      if (workgroupUniformLoad(&chosenBy[i]) != 0u) {
+        let block = firstBlock + i;
+        let otherLimit = min(queries, (block + 1) * i32(uniforms.queryBlock)) * i32(uniforms.share);
+        for (var otherFirst = block * i32(uniforms.queryBlock) * i32(uniforms.share); otherFirst < otherLimit; otherFirst += ${TILE}) {${tile(pass)}
+        }
       }
     }
   }`;
@@ -448,6 +455,7 @@ const FLOOR = -1e29;
 var<workgroup> ownTile: array<vec4<f32>, ${8 * tall * 9}>;
 var<workgroup> otherTile: array<vec4<f32>, ${TILE * 9}>;
 var<workgroup> tileWeights: array<f32, ${8 * tall * 33}>;
+${listed && ownsKeys(kind) ? `var<workgroup> chosenBy: array<u32, ${TILE_LANES}>;` : ''}
 ${
   forward
     ? `var<workgroup> rowTop: array<f32, ${8 * tall}>;

@@ -68,13 +68,20 @@ export function attentionSizes({ query, value }: { query: tf.TensorInfo; value: 
 }
 
 /** Name, source and grid of one tile pass. */
-export function planPass(kind: TilePassKind, sizes: AttentionSizes, bound: Readonly<Record<string, unknown>>, listed = false) {
+export function planPass(
+  kind: TilePassKind,
+  sizes: AttentionSizes,
+  bound: Readonly<Record<string, unknown>>,
+  blocks?: { readonly queryBlock: number; readonly keyBlock: number },
+) {
   const { queries, keys, heads, groups, keyDim, valueDim } = sizes;
   const keysOwn = kind === 'dKey' || kind === 'dValue';
-  const own = keysOwn ? keys : queries * (heads / groups);
+  // with blocks a tile keeps within one block
+  const own = keysOwn ? (blocks?.keyBlock ?? keys) : (blocks?.queryBlock ?? queries) * (heads / groups);
   const width = { forward: valueDim, dValue: valueDim, dQuery: keyDim, dKey: keyDim, dBias: 0, dSlope: 0 }[kind];
   const present = Object.fromEntries(Object.entries(bound).filter(([, tensor]) => tensor));
-  const tall = !listed && own <= 8 && kind !== 'dBias' ? 1 : 4;
+  const listed = blocks !== undefined;
+  const tall = own <= 8 && kind !== 'dBias' ? 1 : 4;
   const pass: TilePass = {
     kind,
     tall,

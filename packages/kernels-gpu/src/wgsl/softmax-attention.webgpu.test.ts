@@ -1,8 +1,8 @@
 import { setupBackend, softmaxAttention } from '@seqloom/core';
 import type { SoftmaxAttentionInputs, SoftmaxAttentionOptions } from '@seqloom/core';
-import { array64, checkKernelParity, naiveSoftmaxAttention, uniform64 } from '@seqloom/testing';
+import { array64, checkKernelParity, naiveSoftmaxAttention, tensorOf, uniform64 } from '@seqloom/testing';
 import type { Array64, KernelParityCase } from '@seqloom/testing';
-import { beforeAll, describe, it } from 'vitest';
+import { beforeAll, describe, expect, it } from 'vitest';
 import { implementSoftmaxAttention } from './softmax-attention.ts';
 
 interface Shape {
@@ -90,6 +90,21 @@ describe('SoftmaxAttention in WGSL', () => {
       },
     ],
   ])('equals its oracle: %s', (_, shape, options, more) => checkKernelParity('webgpu', call(shape, options, more)));
+
+  it('declines more optional tensors than a device can bind, and says so', () => {
+    const { inputs, run } = call(
+      { queries: 2 },
+      {},
+      {
+        bias: uniform64([1, 1, 2, 2], 4),
+        slopes: uniform64([2], 5),
+        sinkLogits: uniform64([2], 6),
+        keyPositions: positions(1, [0, 1]),
+      },
+    );
+    const tensors = Object.fromEntries(Object.entries(inputs).map(([name, array]) => [name, tensorOf(array)]));
+    expect(() => run(tensors)).toThrow(/4 optional tensors/);
+  });
 
   it('takes scores of 1e4 without overflow', async () => {
     const large = call({ queries: 40 }, { causal: true });
