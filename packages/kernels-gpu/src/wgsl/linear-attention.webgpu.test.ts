@@ -102,7 +102,7 @@ describe('LinearAttention in WGSL', () => {
     ['more query heads than are held', { length: 1, share: 17 }, /17 query heads per state head/],
   ])('declines %s, and says so', (_, shape, reason) => {
     const { inputs, run } = call('linear', 'none', shape);
-    expect(() => run(Object.fromEntries(Object.entries(inputs).map(([name, array]) => [name, tensorOf(array)])))).toThrow(reason);
+    expect(() => run(Object.fromEntries(Object.entries(inputs).map(([name, array]) => [name, tensorOf(array!)])))).toThrow(reason);
   });
 
   it('more key channels than a workgroup', () =>

@@ -39,7 +39,7 @@ describe('SelectiveScan in WGSL', () => {
 
   it('declines more states than registers, and says so', () => {
     const { inputs, run } = call(1, 1, 1, 65, [0.01, 1], false);
-    expect(() => run(Object.fromEntries(Object.entries(inputs).map(([name, array]) => [name, tensorOf(array)])))).toThrow(/65 states/);
+    expect(() => run(Object.fromEntries(Object.entries(inputs).map(([name, array]) => [name, tensorOf(array!)])))).toThrow(/65 states/);
   });
 
   it('equals its oracle over 100 steps of many states', async () => {

@@ -102,7 +102,7 @@ describe('SoftmaxAttention in WGSL', () => {
         keyPositions: positions(1, [0, 1]),
       },
     );
-    const tensors = Object.fromEntries(Object.entries(inputs).map(([name, array]) => [name, tensorOf(array)]));
+    const tensors = Object.fromEntries(Object.entries(inputs).map(([name, array]) => [name, tensorOf(array!)]));
     expect(() => run(tensors)).toThrow(/4 optional tensors/);
   });
 
