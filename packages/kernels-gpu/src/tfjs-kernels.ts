@@ -1,5 +1,6 @@
 import * as tf from '@tensorflow/tfjs-core';
 import { matMul } from './wgsl/matmul.ts';
+import { toFloat } from './wgsl/to-float.ts';
 
 /** What tfjs hands to a kernel. */
 interface KernelCall {
@@ -25,7 +26,14 @@ const batchMatMul: Replacement = (call, original) => {
   return matMul(call.backend as tf.KernelBackend, { a, b, transposeA, transposeB, bias, activation });
 };
 
-const replacements: Readonly<Record<string, Replacement>> = { BatchMatMul: batchMatMul, _FusedMatMul: batchMatMul };
+// tfjs only renames the type, and its own transpose is among the shaders that then do not compile
+const cast: Replacement = (call, original) => {
+  const { x } = call.inputs as { x: tf.TensorInfo };
+  const isWhole = x.dtype === 'int32' || x.dtype === 'bool';
+  return isWhole && call.attrs['dtype'] === 'float32' ? toFloat(call.backend as tf.KernelBackend, x) : original(call);
+};
+
+const replacements: Readonly<Record<string, Replacement>> = { BatchMatMul: batchMatMul, _FusedMatMul: batchMatMul, Cast: cast };
 
 /**
  * Replaces kernels of tfjs-webgpu that are slow or wrong.

@@ -5,7 +5,9 @@ import type { Pipeline } from './pipeline.ts';
 /** The parts of tfjs-backend-webgpu that the kernels rely on, private ones among them. */
 export interface GpuBackend extends tf.KernelBackend {
   readonly device: GPUDevice;
-  readonly tensorMap: { get(dataId: object): { readonly resource?: GPUBuffer } };
+  readonly tensorMap: {
+    get(dataId: object): { readonly dtype: tf.DataType; readonly values?: tf.TypedArray | null; readonly resource?: GPUBuffer };
+  };
   readonly bufferManager: { acquireBuffer(size: number, usage: number): GPUBuffer };
   readonly uniformPendingDisposal: GPUBuffer[];
   readonly commandQueueOwnedIds: WeakSet<object>;

@@ -2,6 +2,7 @@ import { fail } from '@seqloom/core';
 import type * as tf from '@tensorflow/tfjs-core';
 import { deviceOf } from './device.ts';
 import type { GpuBackend, GpuState } from './device.ts';
+import { toFloat } from './to-float.ts';
 import { compile } from './pipeline.ts';
 import type { Pipeline } from './pipeline.ts';
 
@@ -65,9 +66,14 @@ export function runWgsl<O extends Readonly<Record<string, WgslOutput | undefined
     if (!tensor || sizeOf(tensor.shape) === 0) buffers.push(state.nothing);
     else {
       checkSize(state, call.name, name, tensor.shape);
-      gpu.uploadToGPU(tensor.dataId);
-      touched.push(tensor.dataId);
-      buffers.push(gpu.tensorMap.get(tensor.dataId).resource!);
+      let read = tensor;
+      if (tensor.dtype === 'float32' && gpu.tensorMap.get(tensor.dataId).dtype !== 'float32') {
+        read = toFloat(gpu, tensor);
+        spare.push(read);
+      }
+      gpu.uploadToGPU(read.dataId);
+      touched.push(read.dataId);
+      buffers.push(gpu.tensorMap.get(read.dataId).resource!);
     }
   }
   for (const tensor of Object.values(call.updates ?? {})) {

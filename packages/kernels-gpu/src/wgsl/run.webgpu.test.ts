@@ -65,4 +65,30 @@ describe("a shader in tfjs's pass", () => {
     release(backend, first.doubled, first.nothing, second.doubled, second.nothing);
     tf.dispose([fresh, empty]);
   });
+
+  it("sees numbers where tfjs's cast left whole numbers under another name", async () => {
+    for (const kernels of [[], [useGpuKernels]]) {
+      await setupBackend('webgpu', { kernels });
+      // on the device, not on the host
+      const whole = tf.add(tf.tensor2d([[3, 4]], [1, 2], 'int32'), tf.tensor2d([[0, 0]], [1, 2], 'int32'));
+      const cast = tf.cast(whole, 'float32');
+      const { doubled } = runWgsl(tf.backend(), {
+        name: 'CastDoubled',
+        source: 'fn kernel(group: vec3<u32>, local: vec3<u32>, lane: u32) { doubled[lane] = 2.0 * given[lane]; }',
+        workgroupSize: [2],
+        workgroups: [1],
+        inputs: { given: cast },
+        outputs: { doubled: { shape: [2] } },
+      });
+      expect([...((await tf.backend().read(doubled.dataId)) as Float32Array)]).toEqual([6, 8]);
+      release(tf.backend(), doubled);
+      tf.dispose([whole, cast]);
+    }
+    const turned = tf.tidy(() => {
+      const whole = tf.reshape(tf.add(tf.range(0, 24, 1, 'int32'), tf.scalar(0, 'int32')), [2, 3, 4]);
+      return tf.transpose(tf.cast(tf.greater(whole, tf.scalar(3, 'int32')), 'float32'), [0, 2, 1]);
+    });
+    expect((await turned.data()).slice(0, 6)).toEqual(new Float32Array([0, 1, 1, 0, 1, 1]));
+    turned.dispose();
+  });
 });
