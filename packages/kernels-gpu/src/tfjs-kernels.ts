@@ -1,6 +1,6 @@
 import * as tf from '@tensorflow/tfjs-core';
 import { matMul } from './wgsl/matmul.ts';
-import { toFloat } from './wgsl/to-float.ts';
+import { toFloat } from './wgsl/run.ts';
 
 /** What tfjs hands to a kernel. */
 interface KernelCall {
