@@ -144,7 +144,7 @@ function gradient(backend: tf.KernelBackend, inputs: SelectiveScanInputs, upstre
  * Forward: two dispatches, the first of which only puts A and D side by side. Per token and channel 2 loads and 1 store, N exponentials and 3 N
  * multiply-adds.
  *
- * Gradient: ten to twelve dispatches: gathering (2), states at the borders of blocks (1), the backward pass (1), sums of its partial sums (2),
+ * Gradient: eleven to thirteen dispatches: gathering (2), states at the borders of blocks (1), the backward pass (1), sums of its partial sums (2),
  * and one that cuts each result out. Blocks have sqrt(T) tokens: 2 sqrt(T) B C N numbers of states are kept. The backward pass does about
  * 3 N exponentials and 13 N multiply-adds per token and channel, with 192 N bytes and 4 KB of workgroup memory, sums over channels included.
  */
