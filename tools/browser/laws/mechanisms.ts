@@ -2,8 +2,8 @@ import { globSync } from 'node:fs';
 import { root } from '../../workspace.ts';
 
 /**
- * Law files whose laws also run in Chromium's WebGPU: of each family the mechanism whose kernel the others share. All of them take an hour
- * on an emulated GPU: SEQLOOM_BROWSER_LAWS=all, or a part of a path instead of `all`.
+ * Law files whose laws also run in Chromium's WebGPU: of each family a mechanism on the kernel that most of the family shares.
+ * SEQLOOM_BROWSER_LAWS=all takes every mechanism, which an emulated GPU needs a quarter of an hour for, and a part of a path those that have it.
  */
 const SAMPLE = [
   'linear-attention/src/gated-delta-net/gated-delta-net',
