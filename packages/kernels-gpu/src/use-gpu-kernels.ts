@@ -1,3 +1,4 @@
+import { submitLater } from './submit-later.ts';
 import { replaceTfjsKernels } from './tfjs-kernels.ts';
 import { implementBlockAttention } from './wgsl/block-attention.ts';
 import { implementLinearAttention } from './wgsl/linear-attention.ts';
@@ -48,6 +49,6 @@ const implementations: readonly ((label: string) => () => void)[] = [
  */
 export function useGpuKernels(): GpuKernels {
   const label = 'kernels-gpu (wgsl)';
-  const undo = [replaceTfjsKernels(), ...implementations.map((implement) => implement(label))];
+  const undo = [submitLater(), replaceTfjsKernels(), ...implementations.map((implement) => implement(label))];
   return { label, undo: () => undo.splice(0).forEach((step) => step()) };
 }

@@ -1,5 +1,5 @@
 import { fail } from '@seqloom/core';
-import * as tf from '@tensorflow/tfjs-core';
+import type * as tf from '@tensorflow/tfjs-core';
 import type { Pipeline } from './pipeline.ts';
 
 /** The parts of tfjs-backend-webgpu that the kernels rely on, private ones among them. */
@@ -8,7 +8,7 @@ export interface GpuBackend extends tf.KernelBackend {
   readonly tensorMap: {
     get(dataId: object): { readonly dtype: tf.DataType; readonly values?: tf.TypedArray | null; readonly resource?: GPUBuffer };
   };
-  readonly bufferManager: { acquireBuffer(size: number, usage: number): GPUBuffer };
+  readonly bufferManager: { readonly numBytesUsed: number; acquireBuffer(size: number, usage: number): GPUBuffer };
   readonly uniformPendingDisposal: GPUBuffer[];
   readonly commandQueueOwnedIds: WeakSet<object>;
   readonly supportTimestampQuery: boolean;
@@ -32,8 +32,8 @@ export interface GpuState {
   /** bound in the place of tensors that are absent or empty */
   readonly nothing: GPUBuffer;
   readonly pipelines: Map<string, Pipeline>;
-  /** number of dispatches after which tfjs submits its pass */
-  readonly submitAfter: number;
+  /** bytes in use when the pass under way began */
+  bytesBefore: number;
   /** why the device can no longer be used */
   lost: string | undefined;
   /** what the device said against a shader */
@@ -55,7 +55,7 @@ export function deviceOf(backend: GpuBackend, kernel: string): GpuState {
       device,
       nothing: device.createBuffer({ size: 16, usage: GPUBufferUsage.STORAGE }),
       pipelines: new Map(),
-      submitAfter: tf.env().getNumber('WEBGPU_DEFERRED_SUBMIT_BATCH_SIZE'),
+      bytesBefore: 0,
       lost: undefined,
       refused: undefined,
     };

@@ -1,5 +1,5 @@
 import { fail } from '@seqloom/core';
-import type * as tf from '@tensorflow/tfjs-core';
+import * as tf from '@tensorflow/tfjs-core';
 import { deviceOf } from './device.ts';
 import type { GpuBackend, GpuState } from './device.ts';
 import { compile } from './pipeline.ts';
@@ -40,6 +40,9 @@ export interface WgslCall<Out extends string> {
   /** `const <name>`: every set of values is a pipeline of its own */
   readonly constants?: Readonly<Record<string, number | boolean>>;
 }
+
+// a pass that has made so many bytes is submitted, however few its dispatches
+const BYTES_PER_SUBMIT = 2 ** 28;
 
 type Outputs<O> = { [K in keyof O]: O[K] extends WgslOutput ? tf.TensorInfo : tf.TensorInfo | undefined };
 
@@ -181,12 +184,15 @@ function uniformBuffer(
 /** Adds the dispatch to tfjs's compute pass, as tfjs does with its own programs. */
 function encode(
   gpu: GpuBackend,
-  { device, submitAfter }: GpuState,
+  state: GpuState,
   pipeline: Pipeline,
   buffers: readonly GPUBuffer[],
   touched: readonly object[],
   count: number,
 ): void {
+  const { device } = state;
+  const { numBytesUsed } = gpu.bufferManager;
+  if (gpu.dispatchCountInPass === 0) state.bytesBefore = numBytesUsed;
   const bindGroup = device.createBindGroup({
     layout: pipeline.layout,
     entries: buffers.map((buffer, binding) => ({ binding, resource: { buffer } })),
@@ -209,7 +215,11 @@ function encode(
   if (timed) {
     gpu.endComputePassEncoder();
     gpu.activeTimers!.push({ name: pipeline.name, query: gpu.getQueryTime() });
-  } else if (gpu.dispatchCountInPass >= submitAfter) {
+  } else if (
+    gpu.dispatchCountInPass >= tf.env().getNumber('WEBGPU_DEFERRED_SUBMIT_BATCH_SIZE') ||
+    // buffers of disposed tensors come back only with a submit
+    numBytesUsed - state.bytesBefore > BYTES_PER_SUBMIT
+  ) {
     gpu.endComputePassEncoder();
     gpu.submitQueue();
   }

@@ -91,4 +91,43 @@ describe("a shader in tfjs's pass", () => {
     expect((await turned.data()).slice(0, 6)).toEqual(new Float32Array([0, 1, 1, 0, 1, 1]));
     turned.dispose();
   });
+
+  it('submits a pass that has made many bytes', async () => {
+    await setupBackend('webgpu', { kernels: [useGpuKernels] });
+    const backend = tf.backend() as GpuBackend;
+    backend.endComputePassEncoder();
+    backend.ensureCommandEncoderReady();
+    backend.submitQueue();
+    const counts = [];
+    for (let round = 0; round < 7; round++) {
+      const { made } = runWgsl(backend, {
+        name: 'Large',
+        source: 'fn kernel(group: vec3<u32>, local: vec3<u32>, lane: u32) { made[lane] = 1.0; }',
+        workgroupSize: [1],
+        workgroups: [1],
+        inputs: {},
+        outputs: { made: { shape: [2 ** 24] } },
+      });
+      release(backend, made);
+      counts.push(backend.dispatchCountInPass);
+    }
+    // 64 MiB each and the sizes beside them: the fifth makes it more than 256 MiB since the first
+    expect(counts).toEqual([1, 2, 3, 4, 0, 1, 2]);
+  });
+
+  it('lets more dispatches into a submit, and leaves a number that somebody chose', async () => {
+    const flag = 'WEBGPU_DEFERRED_SUBMIT_BATCH_SIZE';
+    const kernels = useGpuKernels();
+    expect(tf.env().getNumber(flag)).toBe(512);
+    kernels.undo();
+    expect(tf.env().getNumber(flag)).toBe(512);
+    await setupBackend('webgpu', { kernels: [] });
+    expect(tf.env().getNumber(flag)).toBe(15);
+    tf.env().set(flag, 7);
+    const mine = useGpuKernels();
+    expect(tf.env().getNumber(flag)).toBe(7);
+    mine.undo();
+    expect(tf.env().getNumber(flag)).toBe(7);
+    tf.env().set(flag, 15);
+  });
 });
