@@ -10,6 +10,8 @@ import type { TextCodec } from './text-stream.ts';
 /** What generation needs of a model; `Hybrid` has it. */
 export interface LanguageModel {
   readonly config: { readonly vocabSize: number };
+  /** tokens that a sequence may have, where the model knows no more positions; null: any number */
+  readonly maxLength?: number | null;
   next(ids: tf.Tensor, options?: LanguageModelOptions): { logits: tf.Tensor2D; state: State };
 }
 
@@ -59,7 +61,7 @@ interface Row {
  * A row's tokens do not depend on its neighbours: each draws from (seed, row, step), and shorter prompts are padded on the left.
  *
  * @returns an async iterator over events; leaving it early frees everything
- * @throws SeqLoomError on an empty prompt, an id outside the vocabulary or an option out of range
+ * @throws SeqLoomError on an empty prompt, an id outside the vocabulary, an option out of range, or more tokens than the model has positions
  *
  * @example
  * for await (const { text } of generate(model, { prompt: 'Call me', codec, maxNewTokens: 400 })) process.stdout.write(text);
@@ -73,6 +75,7 @@ export async function* generate(model: LanguageModel, options: GenerateOptions):
     refuse('maxNewTokens', 'at least 1', String(maxNewTokens), 'Ask for one token or more.');
   if (options.onState && prompts.length > 1)
     refuse('onState', 'used with one prompt', `${prompts.length} prompts`, 'Generate each row by itself.');
+  await checkLength(model, prompts, maxNewTokens, options.state);
   let rows: Row[] = prompts.map((ids, index) => ({
     index,
     seen: [...ids],
@@ -124,6 +127,26 @@ export async function* generate(model: LanguageModel, options: GenerateOptions):
     logits?.dispose();
     if (state) disposeState(state);
   }
+}
+
+async function checkLength(
+  { maxLength = null }: LanguageModel,
+  prompts: readonly (readonly number[])[],
+  maxNewTokens: number,
+  state: State | undefined,
+): Promise<void> {
+  if (maxLength === null) return;
+  const before = state ? Math.max(...(await state.position.data())) : 0;
+  const read = before + Math.max(...prompts.map((ids) => ids.length));
+  // the last token is written, not read
+  const room = maxLength - read + 1;
+  if (maxNewTokens > room)
+    refuse(
+      'maxNewTokens',
+      `at most ${Math.max(room, 0)}: the model has ${maxLength} positions, ${read} are read`,
+      String(maxNewTokens),
+      'Shorten the prompt, or write less.',
+    );
 }
 
 type Live = { logits: tf.Tensor2D; state: State };

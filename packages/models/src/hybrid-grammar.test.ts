@@ -3,6 +3,7 @@ import { deferParameters, disposeState, Random, setupBackend } from '@seqloom/co
 import type { State } from '@seqloom/core';
 import { afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import type { HybridConfig } from './config.ts';
+import { generate } from './generate.ts';
 import { HybridModel } from './hybrid-model.ts';
 
 const definitions: HybridConfig['definitions'] = {
@@ -170,6 +171,42 @@ describe('meta tokens', () => {
       expect(Object.values(state).reduce((sum, { size }) => sum + 4 * size, 0)).toBe(model.stateBytes(2, 5));
       disposeState(state);
       tf.dispose([ids, logits]);
+    });
+  });
+});
+
+describe('learned positions', () => {
+  const config: HybridConfig = { ...base, mixers: 'full', positions: { type: 'learned', max: 6 } };
+
+  it('end: generation beyond them is refused before any work, with what was read before', async () => {
+    const model = new HybridModel(config);
+    const write = async (maxNewTokens: number, state?: State): Promise<number> => {
+      let count = 0;
+      for await (const _ of generate(model, { prompt: [1, 2, 3], maxNewTokens, ...(state ? { state } : {}) })) count++;
+      return count;
+    };
+    expect(await write(4)).toBe(4);
+    await expect(write(5)).rejects.toThrow(/at most 4: the model has 6 positions, 3 are read; got 5/);
+    const ids = idsOf(1, 2);
+    const { logits, state } = model.next(ids);
+    await expect(write(3, state)).rejects.toThrow(/at most 2/);
+    expect(await write(2, state)).toBe(2);
+    tf.dispose([ids, logits]);
+    disposeState(state);
+    model.dispose();
+  });
+
+  it('a piece that is too long is refused, and tokens beyond the last one are NaN, not misplaced', () => {
+    withModel(config, (model) => {
+      expect(() => tf.tidy(() => model.forward(idsOf(1, 7)))).toThrow(/at most 6 tokens/);
+      tf.tidy(() => {
+        const { state } = model.forward(idsOf(1, 4));
+        const logits = model.forward(idsOf(1, 3), { state }).logits.arraySync()[0]!;
+        expect(logits[2]!.every(Number.isNaN)).toBe(true);
+        // padding beyond the table spoils nothing
+        const padded = model.forward(idsOf(1, 3), { state, mask: tf.tensor2d([[1, 1, 0]]) }).logits.arraySync()[0]!;
+        expect(padded.map((row) => row.every(Number.isFinite))).toEqual([true, true, true]);
+      });
     });
   });
 });

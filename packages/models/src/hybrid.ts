@@ -88,6 +88,11 @@ export class Hybrid extends Module {
     return this.mixer.initialState(batch);
   }
 
+  /** Tokens that a sequence may have: the learned positions, unless segments start them anew; null: any number. */
+  get maxLength(): number | null {
+    return this.config.segments ? null : (this.config.positions?.max ?? null);
+  }
+
   /** Bytes of state for a batch after `length` tokens. */
   stateBytes(batch: number, length: number): number {
     return this.mixer.stateBytes(batch, length);

@@ -108,13 +108,13 @@ export class Stack extends SequenceMixer {
     return { output: this.finalNorm?.forward(x) ?? x, state: joinStates(position, states) };
   }
 
-  #place({ x, state }: MixInput): tf.Tensor3D {
+  #place({ x, state, valid }: MixInput): tf.Tensor3D {
     const table = this.positions;
     if (!table) return x;
     const [batch, length, dim] = x.shape;
     const index = tf.add(tf.reshape(state.position, [batch, 1]), tf.reshape(tf.range(0, length), [1, length]));
     const most = table.shape[0]!;
-    // positions lie on the device; only what the host knows can be refused before any work
+    // where a text stands lies on the device, so only what the host knows is refused before any work
     if (length > most)
       fail({
         mechanism: 'stack',
@@ -124,7 +124,11 @@ export class Stack extends SequenceMixer {
         remedy: 'Feed a shorter text, or build the model with more positions.',
       });
     const rows = gatherRows({ table: table.value, indices: tf.cast(tf.reshape(tf.minimum(index, most - 1), [-1]), 'int32') });
-    return tf.add(x, tf.reshape(rows, [batch, length, dim])) as tf.Tensor3D;
+    // and a token beyond the table gets no wrong position, but none at all: NaN does not pass for a result
+    const beyond = tf.cast(tf.greater(index, most - 1), 'float32');
+    const wrong = tf.expandDims(valid ? tf.mul(beyond, valid) : beyond, 2);
+    const placed = tf.add(x, tf.reshape(rows, [batch, length, dim])) as tf.Tensor3D;
+    return tf.add(placed, tf.where(tf.cast(wrong, 'bool'), tf.fill(wrong.shape, NaN), tf.zerosLike(wrong))) as tf.Tensor3D;
   }
 }
 
