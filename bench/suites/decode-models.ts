@@ -3,10 +3,11 @@ import { disposeState } from '@seqloom/core';
 import type { State } from '@seqloom/core';
 import { architectures, filledState, HybridModel } from '@seqloom/models';
 import type { HybridConfig } from '@seqloom/models';
+import type { Panel } from '@seqloom/train';
 import type { Case, Prepared } from '../measure/candidate.ts';
 import { relativeError } from '../measure/parity.ts';
 import { bytesText, digits } from '../measure/statistics.ts';
-import type { Suite } from '../measure/suite.ts';
+import type { CaseResult, Row, Suite } from '../measure/suite.ts';
 import { rowOf } from '../measure/suite.ts';
 import { FUSED_BACKEND, PLAIN_BACKEND, tfCandidate, useBackend } from '../measure/tfjs.ts';
 
@@ -95,6 +96,13 @@ async function prepare(context: number, quick: boolean): Promise<Prepared> {
   };
 }
 
+function curve(results: readonly CaseResult[], title: string, yLabel: string, value: (row: Row) => number): Panel {
+  const names = [...new Set(results.flatMap(({ rows }) => rows.map(({ candidate }) => candidate)))];
+  const points = (name: string) =>
+    results.flatMap(({ x, rows }) => rows.filter(({ candidate }) => candidate === name).map((row) => ({ x: x!, y: value(row) })));
+  return { title, xLabel: 'tokens of context', yLabel, lines: names.map((label) => ({ label, points: points(label) })) };
+}
+
 const nameOf = (context: number): string => `one token after ${context} tokens`;
 const contextsOf = (quick: boolean): number[] => (quick ? [16, 40] : [1024, 4096, 16_384, 65_536]);
 
@@ -114,6 +122,10 @@ export const decodeModels: Suite = {
       work: { tokens: 1 },
       prepare: () => prepare(context, quick),
     })),
+  panels: (results) => [
+    curve(results, 'Decoding', 'tokens per second', (row) => 1000 / row.ms),
+    curve(results, 'Memory of one sequence', 'MiB of state', (row) => row.facts[STATE_BYTES]! / 2 ** 20),
+  ],
   notes(results) {
     const [short, long] = [1024, 65_536];
     return Object.keys(configs(true)).flatMap((name) => {
