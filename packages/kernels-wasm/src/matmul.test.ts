@@ -1,29 +1,10 @@
 import * as tf from '@tensorflow/tfjs-core';
 import '@tensorflow/tfjs-backend-wasm';
+import { naiveMatMul } from '@seqloom/testing';
 import { afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import type { Build } from './load.ts';
 import { useWasmKernels } from './use-wasm-kernels.ts';
 import type { WasmKernels } from './use-wasm-kernels.ts';
-
-/** op(a) op(b) of one pair in float64. */
-function naiveMatMul(
-  a: Float32Array,
-  b: Float32Array,
-  m: number,
-  n: number,
-  k: number,
-  transposeA: boolean,
-  transposeB: boolean,
-): Float64Array {
-  const out = new Float64Array(m * n);
-  for (let i = 0; i < m; i++)
-    for (let j = 0; j < n; j++) {
-      let sum = 0;
-      for (let p = 0; p < k; p++) sum += (transposeA ? a[p * m + i]! : a[i * k + p]!) * (transposeB ? b[j * k + p]! : b[p * n + j]!);
-      out[i * n + j] = sum;
-    }
-  return out;
-}
 
 /** Largest difference, relative to the largest magnitude that k products of numbers below 1 can reach by chance. */
 function error(given: ArrayLike<number>, wanted: ArrayLike<number>, k: number): number {

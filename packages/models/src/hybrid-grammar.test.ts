@@ -1,6 +1,7 @@
 import * as tf from '@tensorflow/tfjs-core';
 import { deferParameters, disposeState, Random, setupBackend } from '@seqloom/core';
 import type { State } from '@seqloom/core';
+import { furthest } from '@seqloom/testing';
 import { afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import type { HybridConfig } from './config.ts';
 import { generate } from './generate.ts';
@@ -35,8 +36,6 @@ const idsOf = (rows: number, length: number, seed = 1): tf.Tensor2D => {
     'int32',
   );
 };
-
-const furthest = (a: tf.Tensor, b: tf.Tensor): number => tf.tidy(() => tf.max(tf.abs(tf.sub(a, b))).dataSync()[0]!);
 
 /** The largest difference between one call on all tokens and calls on pieces that end at `cuts`. */
 function splitError(model: HybridModel, length: number, cuts: readonly number[]): number {

@@ -1,6 +1,7 @@
 import * as tf from '@tensorflow/tfjs-core';
 import { disposeState, Random, SeqLoomError, setupBackend } from '@seqloom/core';
 import type { SequenceMixer, State } from '@seqloom/core';
+import { furthest } from '@seqloom/testing';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { defaultComponents } from './components.ts';
 import type { HybridConfig } from './config.ts';
@@ -30,10 +31,6 @@ const idsOf = (rows: number, length: number, seed = 1): tf.Tensor2D => {
     'int32',
   );
 };
-
-function furthest(a: tf.Tensor, b: tf.Tensor): number {
-  return tf.tidy(() => tf.max(tf.abs(tf.sub(a, b))).dataSync()[0]!);
-}
 
 describe.each(['cpu', 'wasm'] as const)('hybrid model on %s', (backend) => {
   let model: HybridModel;

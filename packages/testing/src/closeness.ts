@@ -136,3 +136,8 @@ declare module 'vitest' {
     toBeCloseTensor(expected: Numbers, bounds?: ClosenessBounds): Promise<void>;
   }
 }
+
+/** The largest difference between two tensors of one shape. */
+export function furthest(a: tf.Tensor, b: tf.Tensor): number {
+  return tf.tidy(() => tf.max(tf.abs(tf.sub(a, b))).dataSync()[0]!);
+}

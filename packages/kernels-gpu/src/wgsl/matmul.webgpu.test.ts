@@ -1,28 +1,8 @@
 import { setupBackend } from '@seqloom/core';
 import * as tf from '@tensorflow/tfjs-core';
-import { relativeError64 } from '@seqloom/testing';
+import { naiveMatMul, relativeError64 } from '@seqloom/testing';
 import { afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { useGpuKernels } from '../use-gpu-kernels.ts';
-
-/** op(a) op(b) of one pair in float64. */
-function naiveMatMul(
-  a: Float32Array,
-  b: Float32Array,
-  m: number,
-  n: number,
-  k: number,
-  transposeA: boolean,
-  transposeB: boolean,
-): Float64Array {
-  const out = new Float64Array(m * n);
-  for (let i = 0; i < m; i++)
-    for (let j = 0; j < n; j++) {
-      let sum = 0;
-      for (let p = 0; p < k; p++) sum += (transposeA ? a[p * m + i]! : a[i * k + p]!) * (transposeB ? b[j * k + p]! : b[p * n + j]!);
-      out[i * n + j] = sum;
-    }
-  return out;
-}
 
 /** Matrix `index` of the batch `outer`, of an operand whose own batch is `shape` and broadcast to it. */
 function matrixAt(data: Float32Array, size: number, index: number, outer: readonly number[], shape: readonly number[]): Float32Array {

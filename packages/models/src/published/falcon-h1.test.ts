@@ -1,5 +1,6 @@
 import * as tf from '@tensorflow/tfjs-core';
 import { Random, setupBackend } from '@seqloom/core';
+import { furthest } from '@seqloom/testing';
 import { afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { ConfigReader } from '../checkpoints/config-reader.ts';
 import { falconH1 as adapter } from '../checkpoints/adapters/falcon-h1.ts';
@@ -44,8 +45,6 @@ const ids = (rows: number, length: number): tf.Tensor2D => {
     'int32',
   );
 };
-
-const furthest = (a: tf.Tensor, b: tf.Tensor): number => tf.tidy(() => tf.max(tf.abs(tf.sub(a, b))).dataSync()[0]!);
 
 beforeAll(async () => {
   await setupBackend('wasm', { kernels: [] });

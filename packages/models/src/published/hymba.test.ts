@@ -1,6 +1,7 @@
 import * as tf from '@tensorflow/tfjs-core';
 import { deferParameters, Random, setupBackend } from '@seqloom/core';
 import type { ParallelMixer, State } from '@seqloom/core';
+import { furthest } from '@seqloom/testing';
 import { afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
 import { ConfigReader } from '../checkpoints/config-reader.ts';
 import { hymba as adapter } from '../checkpoints/adapters/hymba.ts';
@@ -34,8 +35,6 @@ const idsOf = (rows: number, length: number, seed = 1): tf.Tensor2D => {
     'int32',
   );
 };
-
-const furthest = (a: tf.Tensor, b: tf.Tensor): number => tf.tidy(() => tf.max(tf.abs(tf.sub(a, b))).dataSync()[0]!);
 
 function withModel<T>(shape: HymbaShape, use: (model: HybridModel) => T): T {
   const model = new HybridModel(hymba.config(shape));

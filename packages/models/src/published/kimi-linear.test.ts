@@ -1,5 +1,6 @@
 import * as tf from '@tensorflow/tfjs-core';
 import { deferParameters, setupBackend } from '@seqloom/core';
+import { furthest } from '@seqloom/testing';
 import { afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { ConfigReader } from '../checkpoints/config-reader.ts';
 import { kimiLinear as adapter } from '../checkpoints/adapters/kimi-linear.ts';
@@ -30,8 +31,6 @@ const small: KimiLinearShape = {
 };
 
 const row = (...ids: number[]): tf.Tensor2D => tf.tensor2d([ids], [1, ids.length], 'int32');
-const furthest = (a: tf.Tensor, b: tf.Tensor): number => tf.tidy(() => tf.max(tf.abs(tf.sub(a, b))).dataSync()[0]!);
-
 function withModel<T>(config: HybridConfig, use: (model: HybridModel) => T): T {
   const model = new HybridModel({ ...config, seed: 2 });
   try {

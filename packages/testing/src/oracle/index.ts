@@ -1,6 +1,7 @@
 /** Float64 specifications of the kernel contracts on plain typed arrays. */
 export * from './array64.ts';
 export * from './linear-attention.ts';
+export * from './matmul.ts';
 export * from './softmax-attention.ts';
 export * from './rms-norm.ts';
 export * from './rows.ts';
