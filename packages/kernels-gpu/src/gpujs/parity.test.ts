@@ -1,7 +1,6 @@
 import {
   array64,
   centralDifferences,
-  closenessFault,
   naiveCausalConv1d,
   naiveGatherRows,
   naiveLinearAttention,
@@ -13,11 +12,11 @@ import {
   naiveSoftmaxCrossEntropy,
   uniform64,
 } from '@seqloom/testing';
-import type { Array64, Arrays64 } from '@seqloom/testing';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import type { Array64 } from '@seqloom/testing';
+import { expect, it } from 'vitest';
+import { describeModes, expectClose, given } from './describe-modes.ts';
 import {
   causalConv1d,
-  createGpujs,
   gatherRows,
   linearAttention,
   linearScan,
@@ -34,32 +33,6 @@ import {
   softmaxCrossEntropy,
   softmaxCrossEntropyGradient,
 } from './index.ts';
-import type { Gpujs, GpujsArray, GpujsMode } from './index.ts';
-
-// run on WebGPU by `vitest run --mode webgpu`, on the others by the unit tier
-const modes: GpujsMode[] = process.env.SEQLOOM_WEBGPU ? ['webgpu'] : ['cpu', 'webasm'];
-/** float32 arithmetic; exponentials of WebGPU adapters have 3 to 4 digits less than the others' */
-const bounds = process.env.SEQLOOM_WEBGPU ? { rms: 2e-5, max: 2e-4 } : { rms: 2e-6, max: 2e-5 };
-
-type Inputs = Record<string, Array64 | undefined>;
-type Given<I extends Inputs> = { [K in keyof I]: I[K] extends Array64 ? GpujsArray : GpujsArray | undefined };
-
-function given<I extends Inputs>(inputs: I): Given<I> {
-  const entries = Object.entries(inputs).map(([name, array]) => [
-    name,
-    array && { shape: array.shape, data: Float32Array.from(array.data) },
-  ]);
-  return Object.fromEntries(entries) as Given<I>;
-}
-
-function expectClose(label: string, found: Record<string, GpujsArray | undefined>, wanted: Arrays64): void {
-  const faults = Object.entries(wanted).map(([name, array]) => {
-    const result = found[name];
-    if (!result || !array) return result === array ? null : `${label}.${name} is missing`;
-    return closenessFault(`${label}.${name}`, { shape: result.shape, data: result.data as Float32Array }, array, bounds);
-  });
-  expect(faults.filter((fault) => fault !== null)).toEqual([]);
-}
 
 function naiveMatmul({ left, right }: { left: Array64; right: Array64 }, flipLeft = false, flipRight = false): { output: Array64 } {
   const [batch] = left.shape as [number];
@@ -81,15 +54,7 @@ function naiveMatmul({ left, right }: { left: Array64; right: Array64 }, flipLef
   return { output };
 }
 
-describe.each(modes)('gpu.js kernels in the mode %s', (mode) => {
-  let gpujs: Gpujs;
-  beforeAll(async () => {
-    gpujs = await createGpujs({ mode });
-  });
-  afterAll(async () => {
-    await gpujs.destroy();
-  });
-
+describeModes('gpu.js kernels', (current) => {
   it.each([
     [false, false, [2, 3, 5], [2, 5, 4]],
     [true, false, [2, 5, 3], [2, 5, 4]],
@@ -102,10 +67,10 @@ describe.each(modes)('gpu.js kernels in the mode %s', (mode) => {
     const options = { transposeLeft, transposeRight };
     const oracle = (x: typeof inputs): { output: Array64 } => naiveMatmul(x, transposeLeft, transposeRight);
     const wanted = oracle(inputs);
-    expectClose('matmul', await matmul(gpujs, given(inputs), options), wanted);
+    expectClose('matmul', await matmul(current.gpujs, given(inputs), options), wanted);
     const cotangent = uniform64(wanted.output.shape, 3);
     const gradients = centralDifferences(oracle, inputs, { output: cotangent }, ['left', 'right']);
-    expectClose('matmulGradient', await matmulGradient(gpujs, given({ ...inputs, cotangent }), options), gradients);
+    expectClose('matmulGradient', await matmulGradient(current.gpujs, given({ ...inputs, cotangent }), options), gradients);
   });
 
   it.each([
@@ -120,10 +85,10 @@ describe.each(modes)('gpu.js kernels in the mode %s', (mode) => {
       gate: gate ? uniform64([2, 3, 6], 3, -3, 3) : undefined,
     };
     const oracle = (x: typeof inputs): { output: Array64 } => naiveRmsNorm(x, options);
-    expectClose('rmsNorm', await rmsNorm(gpujs, given(inputs), options), oracle(inputs));
+    expectClose('rmsNorm', await rmsNorm(current.gpujs, given(inputs), options), oracle(inputs));
     const cotangent = uniform64([2, 3, 6], 4);
     const gradients = centralDifferences(oracle, inputs, { output: cotangent }, ['input', 'weight', 'gate']);
-    expectClose('rmsNormGradient', await rmsNormGradient(gpujs, given({ ...inputs, cotangent }), options), gradients);
+    expectClose('rmsNormGradient', await rmsNormGradient(current.gpujs, given({ ...inputs, cotangent }), options), gradients);
   });
 
   it.each([
@@ -139,12 +104,12 @@ describe.each(modes)('gpu.js kernels in the mode %s', (mode) => {
     };
     const oracle = (x: typeof inputs): { hidden: Array64; state: Array64 } => naiveLinearScan(x, { reverse });
     const wanted = oracle(inputs);
-    expectClose('linearScan', await linearScan(gpujs, given(inputs), { reverse }), wanted);
+    expectClose('linearScan', await linearScan(current.gpujs, given(inputs), { reverse }), wanted);
     const cotangents = { hidden: uniform64([2, time, 3], 4), state: uniform64([2, 3], 5) };
     const gradients = centralDifferences(oracle, inputs, cotangents, ['decay', 'input', 'state']);
     const { hidden } = wanted;
     const points = given({ ...inputs, hidden, cotangent: cotangents.hidden, stateCotangent: cotangents.state });
-    expectClose('linearScanGradient', await linearScanGradient(gpujs, points, { reverse }), gradients);
+    expectClose('linearScanGradient', await linearScanGradient(current.gpujs, points, { reverse }), gradients);
   });
 
   it.each([
@@ -158,11 +123,11 @@ describe.each(modes)('gpu.js kernels in the mode %s', (mode) => {
     });
     const inputs = { input: uniform64([2, 5, 3, 6], 2), cos: turned(Math.cos), sin: turned(Math.sin) };
     const oracle = (x: typeof inputs): { output: Array64 } => naiveRotary(x, { interleaved });
-    expectClose('rotary', await rotary(gpujs, given(inputs), { interleaved }), oracle(inputs));
+    expectClose('rotary', await rotary(current.gpujs, given(inputs), { interleaved }), oracle(inputs));
     const cotangent = uniform64([2, 5, 3, 6], 3);
     const gradients = centralDifferences(oracle, inputs, { output: cotangent }, ['input']);
     const { cos, sin } = inputs;
-    expectClose('rotaryGradient', await rotaryGradient(gpujs, given({ cos, sin, cotangent }), { interleaved }), gradients);
+    expectClose('rotaryGradient', await rotaryGradient(current.gpujs, given({ cos, sin, cotangent }), { interleaved }), gradients);
   });
 
   it.each([
@@ -178,7 +143,11 @@ describe.each(modes)('gpu.js kernels in the mode %s', (mode) => {
       state: state ? uniform64([2, taps - 1, 3], 4) : undefined,
       lengths: lengths ? array64([2], lengths) : undefined,
     };
-    expectClose('causalConv1d', await causalConv1d(gpujs, given(inputs), { activation }), naiveCausalConv1d(inputs, { activation }));
+    expectClose(
+      'causalConv1d',
+      await causalConv1d(current.gpujs, given(inputs), { activation }),
+      naiveCausalConv1d(inputs, { activation }),
+    );
   });
 
   it.each([
@@ -195,7 +164,7 @@ describe.each(modes)('gpu.js kernels in the mode %s', (mode) => {
       skip: skip ? uniform64([3], 6) : undefined,
       state: state ? uniform64([2, 3, 4], 7) : undefined,
     };
-    expectClose('selectiveScan', await selectiveScan(gpujs, given(inputs)), naiveSelectiveScan(inputs));
+    expectClose('selectiveScan', await selectiveScan(current.gpujs, given(inputs)), naiveSelectiveScan(inputs));
   });
 
   it.each([
@@ -208,20 +177,20 @@ describe.each(modes)('gpu.js kernels in the mode %s', (mode) => {
     const oracle = (x: { logits: Array64 }): { loss: Array64; logSumExp: Array64 } =>
       naiveSoftmaxCrossEntropy({ ...x, labels: array64([5], [...labels]) }, options);
     const wanted = oracle({ logits });
-    expectClose('softmaxCrossEntropy', await softmaxCrossEntropy(gpujs, { ...given({ logits }), labels }, options), wanted);
+    expectClose('softmaxCrossEntropy', await softmaxCrossEntropy(current.gpujs, { ...given({ logits }), labels }, options), wanted);
     const cotangent = uniform64([5], 2);
     const gradients = centralDifferences(oracle, { logits }, { loss: cotangent }, ['logits']);
     const points = given({ logits, logSumExp: wanted.logSumExp, cotangent });
     // central differences of steps of this size are of no use where the loss is of the size of the logits
     if (spread > 100) return;
-    expectClose('softmaxCrossEntropyGradient', await softmaxCrossEntropyGradient(gpujs, { ...points, labels }, options), gradients);
+    expectClose('softmaxCrossEntropyGradient', await softmaxCrossEntropyGradient(current.gpujs, { ...points, labels }, options), gradients);
   });
 
   it('gatherRows', async () => {
     const indices = Int32Array.of(4, 0, 4, 2, 1, 3, 3);
     const table = uniform64([5, 3], 1);
     const wanted = naiveGatherRows({ table, indices: array64([7], [...indices]) });
-    expectClose('gatherRows', await gatherRows(gpujs, { ...given({ table }), indices }), wanted);
+    expectClose('gatherRows', await gatherRows(current.gpujs, { ...given({ table }), indices }), wanted);
   });
 
   it.each([
@@ -240,12 +209,12 @@ describe.each(modes)('gpu.js kernels in the mode %s', (mode) => {
     const oracle = (x: typeof inputs): { output: Array64; logSumExp: Array64 } => naiveSoftmaxAttention(x, options);
     const wanted = oracle(inputs);
     const settings = { ...options, blockSize: 4 };
-    const found = await softmaxAttention(gpujs, given(inputs), settings);
+    const found = await softmaxAttention(current.gpujs, given(inputs), settings);
     expectClose('softmaxAttention', found, wanted);
     const cotangent = uniform64(wanted.output.shape, 4);
     const gradients = centralDifferences(oracle, inputs, { output: cotangent }, ['query', 'key', 'value']);
     const points = { ...given({ ...inputs, cotangent }), ...found };
-    expectClose('softmaxAttentionGradient', await softmaxAttentionGradient(gpujs, points, settings), gradients);
+    expectClose('softmaxAttentionGradient', await softmaxAttentionGradient(current.gpujs, points, settings), gradients);
   });
 
   it('softmaxAttention with scores of 1e4', async () => {
@@ -254,7 +223,7 @@ describe.each(modes)('gpu.js kernels in the mode %s', (mode) => {
       key: uniform64([1, 5, 1, 2], 2, -100, 100),
       value: uniform64([1, 5, 1, 2], 3),
     };
-    const found = await softmaxAttention(gpujs, given(inputs), { scale: 1, blockSize: 2 });
+    const found = await softmaxAttention(current.gpujs, given(inputs), { scale: 1, blockSize: 2 });
     expectClose('softmaxAttention', found, naiveSoftmaxAttention(inputs, { scale: 1 }));
   });
 
@@ -275,19 +244,23 @@ describe.each(modes)('gpu.js kernels in the mode %s', (mode) => {
       ...(state && { state: uniform64([2, 2, 3, 5], 6) }),
     };
     const options = { updateRule, chunkSize: 8 };
-    expectClose('linearAttention', await linearAttention(gpujs, given(inputs), options), naiveLinearAttention(inputs, { updateRule }));
+    expectClose(
+      'linearAttention',
+      await linearAttention(current.gpujs, given(inputs), options),
+      naiveLinearAttention(inputs, { updateRule }),
+    );
   });
 
   it('NaN goes through, to the rows that see it', async () => {
     const inputs = { query: uniform64([1, 5, 1, 2], 1), key: uniform64([1, 5, 1, 2], 2), value: uniform64([1, 5, 1, 2], 3) };
     inputs.key.data[7] = NaN;
-    const { output } = await softmaxAttention(gpujs, given(inputs), { causal: true, blockSize: 2 });
+    const { output } = await softmaxAttention(current.gpujs, given(inputs), { causal: true, blockSize: 2 });
     expect([...(output.data as Float32Array)].map((number) => Number.isNaN(number))).toEqual(
       [0, 0, 0, 1, 1].flatMap((nan) => [nan > 0, nan > 0]),
     );
     const logits = uniform64([2, 3], 1);
     logits.data[1] = NaN;
-    const { loss } = await softmaxCrossEntropy(gpujs, { ...given({ logits }), labels: Int32Array.of(0, 0) });
+    const { loss } = await softmaxCrossEntropy(current.gpujs, { ...given({ logits }), labels: Int32Array.of(0, 0) });
     expect([...(loss.data as Float32Array)].map((number) => Number.isNaN(number))).toEqual([true, false]);
   });
 });
