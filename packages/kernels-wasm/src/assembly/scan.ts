@@ -1,6 +1,7 @@
 import { fma, nfma, put4, splat, take4 } from './lanes';
 
-// linear recurrences over time, channels side by side; `carry` is the running state of one batch row
+// linear recurrences over time, channels side by side; `carry` is the running state of one batch row.
+// where time runs backwards so do the channels (`down`): the processor prefetches a stream that keeps its direction, at twice the speed
 
 /** h_t = a_t h_(t-1) + b_t; hidden [batch, time, channels], final [batch, channels]. */
 export function scanForward(
@@ -20,15 +21,17 @@ export function scanForward(
     else memory.fill(final, 0, row);
     for (let s = 0; s < time; s++) {
       const offset = <usize>(b * time + (reverse ? time - 1 - s : s)) * row;
-      scanRow(channels, decay + offset, input + offset, final, hidden + offset);
+      scanRow(channels, reverse, decay + offset, input + offset, final, hidden + offset);
     }
     final += row;
   }
 }
 
 /** carry = a carry + b, also written to `to`. */
-export function scanRow(channels: i32, a: usize, b: usize, carry: usize, to: usize): void {
-  for (let c = 0; c < channels; c += 4) {
+export function scanRow(channels: i32, down: bool, a: usize, b: usize, carry: usize, to: usize): void {
+  const last = (channels - 1) & ~3;
+  for (let i = 0; i <= last; i += 4) {
+    const c = down ? last - i : i;
     const left = channels - c;
     const at = (<usize>c) << 2;
     const h = fma(take4(a + at, left), take4(carry + at, left), take4(b + at, left));
@@ -59,15 +62,17 @@ export function scanBackward(
       const place = b * time + (reverse ? time - 1 - s : s);
       const offset = <usize>place * row;
       const before = s > 0 ? hidden + <usize>(reverse ? place + 1 : place - 1) * row : state ? state + <usize>b * row : 0;
-      scanRowBackward(channels, decay + offset, before, dHidden + offset, gState, gDecay + offset, gInput + offset);
+      scanRowBackward(channels, !reverse, decay + offset, before, dHidden + offset, gState, gDecay + offset, gInput + offset);
     }
     gState += row;
   }
 }
 
 /** One step of scanBackward. */
-export function scanRowBackward(channels: i32, a: usize, before: usize, upstream: usize, carry: usize, gA: usize, gB: usize): void {
-  for (let c = 0; c < channels; c += 4) {
+export function scanRowBackward(channels: i32, down: bool, a: usize, before: usize, upstream: usize, carry: usize, gA: usize, gB: usize): void {
+  const last = (channels - 1) & ~3;
+  for (let i = 0; i <= last; i += 4) {
+    const c = down ? last - i : i;
     const left = channels - c;
     const at = (<usize>c) << 2;
     const d = f32x4.add(take4(upstream + at, left), take4(carry + at, left));
@@ -106,7 +111,7 @@ export function complexScanForward(
     }
     for (let s = 0; s < time; s++) {
       const offset = <usize>(b * time + (reverse ? time - 1 - s : s)) * row;
-      complexScanRow(channels, ar + offset, ai + offset, br + offset, bi + offset, fr + own, fi + own, hr + offset, hi + offset);
+      complexScanRow(channels, reverse, ar + offset, ai + offset, br + offset, bi + offset, fr + own, fi + own, hr + offset, hi + offset);
     }
   }
 }
@@ -114,6 +119,7 @@ export function complexScanForward(
 /** One step of complexScanForward. */
 export function complexScanRow(
   channels: i32,
+  down: bool,
   ar: usize,
   ai: usize,
   br: usize,
@@ -123,7 +129,9 @@ export function complexScanRow(
   hr: usize,
   hi: usize,
 ): void {
-  for (let c = 0; c < channels; c += 4) {
+  const last = (channels - 1) & ~3;
+  for (let i = 0; i <= last; i += 4) {
+    const c = down ? last - i : i;
     const left = channels - c;
     const at = (<usize>c) << 2;
     const a = take4(ar + at, left);
@@ -175,6 +183,7 @@ export function complexScanBackward(
       const xi = s > 0 ? hi + previous : si ? si + own : 0;
       complexScanRowBackward(
         channels,
+        !reverse,
         ar + offset,
         ai + offset,
         xr,
@@ -195,6 +204,7 @@ export function complexScanBackward(
 /** One step of complexScanBackward: gradients are those of the real and imaginary parts, so products take the conjugate. */
 export function complexScanRowBackward(
   channels: i32,
+  down: bool,
   ar: usize,
   ai: usize,
   xr: usize,
@@ -208,7 +218,9 @@ export function complexScanRowBackward(
   gbr: usize,
   gbi: usize,
 ): void {
-  for (let c = 0; c < channels; c += 4) {
+  const last = (channels - 1) & ~3;
+  for (let i = 0; i <= last; i += 4) {
+    const c = down ? last - i : i;
     const left = channels - c;
     const at = (<usize>c) << 2;
     const dr = f32x4.add(take4(ur + at, left), take4(cr + at, left));
