@@ -1,6 +1,6 @@
 import { sigmoidText } from './activation.ts';
 import { checkArray, view } from './array.ts';
-import type { GpujsArray } from './array.ts';
+import type { GpujsArray, View } from './array.ts';
 import { kernelSource, step, variants } from './program.ts';
 import type { Program, Value } from './program.ts';
 import type { Gpujs, Placement } from './run.ts';
@@ -24,7 +24,8 @@ export interface CausalConv1dOptions extends Placement {
   readonly activation?: 'none' | 'silu';
 }
 
-interface Settings {
+/** What decides on a convolution's program. */
+export interface ConvolutionSettings {
   readonly batch: number;
   readonly time: number;
   readonly channels: number;
@@ -72,7 +73,7 @@ const lastRows = variants((state: boolean, lengths: boolean) =>
   ),
 );
 
-const program: Program<Settings> = function* ({ input, weight, bias, state, lengths }, { batch, time, channels, taps, silu }) {
+const program: Program<ConvolutionSettings> = function* ({ input, weight, bias, state, lengths }, { batch, time, channels, taps, silu }) {
   const kernel = convolve(bias !== undefined, state !== undefined, lengths !== undefined, silu);
   const outputs: Record<string, Value> = {
     output: yield* step(kernel, [channels, time, batch], [input, weight, bias, state, lengths, taps]),
@@ -83,6 +84,32 @@ const program: Program<Settings> = function* ({ input, weight, bias, state, leng
   }
   return outputs;
 };
+
+/** Checks the inputs and sees them as the kernels do. */
+export function arrangeConvolution(
+  kernel: string,
+  inputs: CausalConv1dInputs,
+  options: CausalConv1dOptions,
+): { views: Record<string, View | undefined>; settings: ConvolutionSettings } {
+  const { input, weight, bias, state, lengths } = inputs;
+  checkArray(kernel, 'input', input, [null, null, null]);
+  const [batch, time, channels] = input.shape as [number, number, number];
+  checkArray(kernel, 'weight', weight, [channels, null]);
+  const taps = weight.shape[1]!;
+  if (bias) checkArray(kernel, 'bias', bias, [channels]);
+  if (state && taps > 1) checkArray(kernel, 'state', state, [batch, taps - 1, channels]);
+  if (lengths) checkArray(kernel, 'lengths', lengths, [batch]);
+  return {
+    views: {
+      input: view(input, channels, time, batch),
+      weight: view(weight, taps, channels),
+      bias: bias && view(bias, channels),
+      state: state && taps > 1 ? view(state, channels, taps - 1, batch) : undefined,
+      lengths: lengths && view(lengths, batch),
+    },
+    settings: { batch, time, channels, taps, silu: options.activation === 'silu' },
+  };
+}
 
 /**
  * Causal depthwise convolution with state: with x = concat(state, valid input), output_t = act(bias + sum_i weight[:, i] x[t + i]).
@@ -95,25 +122,11 @@ export async function causalConv1d(
   inputs: CausalConv1dInputs,
   options: CausalConv1dOptions = {},
 ): Promise<{ output: GpujsArray; state: GpujsArray }> {
-  const { input, weight, bias, state, lengths } = inputs;
-  checkArray('causalConv1d', 'input', input, [null, null, null]);
-  const [batch, time, channels] = input.shape as [number, number, number];
-  checkArray('causalConv1d', 'weight', weight, [channels, null]);
-  const taps = weight.shape[1]!;
-  if (bias) checkArray('causalConv1d', 'bias', bias, [channels]);
-  if (state && taps > 1) checkArray('causalConv1d', 'state', state, [batch, taps - 1, channels]);
-  if (lengths) checkArray('causalConv1d', 'lengths', lengths, [batch]);
-  const views = {
-    input: view(input, channels, time, batch),
-    weight: view(weight, taps, channels),
-    bias: bias && view(bias, channels),
-    state: state && taps > 1 ? view(state, channels, taps - 1, batch) : undefined,
-    lengths: lengths && view(lengths, batch),
-  };
-  const settings = { batch, time, channels, taps, silu: options.activation === 'silu' };
+  const { views, settings } = arrangeConvolution('causalConv1d', inputs, options);
+  const { batch, channels, taps } = settings;
   const outputs = await gpujs.run({ kernel: 'causalConv1d', inputs: views, settings, program }, options);
   return {
-    output: { shape: input.shape, data: outputs.output! },
+    output: { shape: inputs.input.shape, data: outputs.output! },
     state: { shape: [batch, taps - 1, channels], data: outputs.state ?? new Float32Array(0) },
   };
 }

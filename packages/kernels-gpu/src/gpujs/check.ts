@@ -21,6 +21,7 @@ export function wholeNumbers(
   // float32 counts without gaps up to here
   if (below > 2 ** 24) refuse('numbers below 2^24, which float32 can tell apart', `a range of ${below}`, 'Split the table.');
   const fault = numbers.find((number) => number < least || number >= below);
-  if (fault !== undefined) refuse(`below ${below}${least === 0 ? ' and not negative' : ''}`, `${fault}`, 'Check where it comes from.');
+  const bottom = least === 0 ? ' and not negative' : Number.isFinite(least) ? ` and at least ${least}` : '';
+  if (fault !== undefined) refuse(`below ${below}${bottom}`, `${fault}`, 'Check where it comes from.');
   return { shape: [count], data: Float32Array.from(numbers) };
 }
