@@ -1,9 +1,10 @@
 import { blockAttentionKernel } from '@seqloom/core';
 import type { BlockAttentionAttributes, BlockAttentionInputs } from '@seqloom/core';
 import type * as tf from '@tensorflow/tfjs-core';
+import { tuningFor } from './device.ts';
 import { release, runWgsl } from './run.ts';
 import { attentionSizes, planPass, rowStatistics } from './softmax-attention.ts';
-import type { TilePassKind } from './softmax-attention-tiles.ts';
+import type { TilePassKind } from './softmax-attention-pass.ts';
 
 // runs one tile pass over the listed blocks
 function pass(
@@ -17,7 +18,7 @@ function pass(
   const { query, key, value, blocks } = inputs;
   const sizes = attentionSizes(inputs);
   const { batch, keys, heads, groups } = sizes;
-  const plan = planPass(kind, sizes, {}, { queryBlock, keyBlock });
+  const plan = planPass(tuningFor(backend).tuning, kind, sizes, {}, { queryBlock, keyBlock });
   const [, , queryBlocks, chosen] = blocks.shape as [number, number, number, number];
   const share = heads / groups;
   const keysOwn = kind === 'dKey' || kind === 'dValue';

@@ -1,6 +1,8 @@
 import { fail } from '@seqloom/core';
 import type * as tf from '@tensorflow/tfjs-core';
 import type { Pipeline } from './pipeline.ts';
+import { tuningOf } from './tuning.ts';
+import type { GpuTuningInUse } from './tuning.ts';
 
 /** The parts of tfjs-backend-webgpu that the kernels rely on, private ones among them. */
 export interface GpuBackend extends tf.KernelBackend {
@@ -38,6 +40,8 @@ export interface GpuState {
   lost: string | undefined;
   /** what the device said against a shader */
   refused: string | undefined;
+  /** what the device said when it had no memory for a buffer */
+  exhausted: string | undefined;
 }
 
 const states = new WeakMap<object, GpuState>();
@@ -45,7 +49,7 @@ const states = new WeakMap<object, GpuState>();
 /**
  * The state of one backend, made at its first kernel call.
  *
- * @throws SeqLoomError when its device is lost, or has refused a shader
+ * @throws SeqLoomError when its device is lost, has refused a shader, or was out of memory
  */
 export function deviceOf(backend: GpuBackend, kernel: string): GpuState {
   let state = states.get(backend);
@@ -58,7 +62,12 @@ export function deviceOf(backend: GpuBackend, kernel: string): GpuState {
       bytesBefore: 0,
       lost: undefined,
       refused: undefined,
+      exhausted: undefined,
     };
+    // the device says so some time after the buffer was asked for; kernels that used it ran on nothing
+    device.addEventListener('uncapturederror', ({ error }) => {
+      if (error.constructor.name === 'GPUOutOfMemoryError') made.exhausted ??= error.message.split('\n')[0]!;
+    });
     void device.lost.then(({ reason, message }) => {
       made.lost = `${reason}${message ? `: ${message}` : ''}`;
     });
@@ -85,5 +94,22 @@ export function deviceOf(backend: GpuBackend, kernel: string): GpuState {
       remedy: "Update the GPU's driver, or leave the kernels out with setupBackend('webgpu', { kernels: [] }).",
     });
   }
+  if (state.exhausted !== undefined) {
+    const given = state.exhausted;
+    // reported once: memory that is freed in the meantime serves again
+    state.exhausted = undefined;
+    fail({
+      mechanism: `kernels-gpu (${kernel})`,
+      argument: 'memory',
+      wanted: 'a GPU with memory for every tensor',
+      given: `one that is out of memory (${given}); results since then are not valid`,
+      remedy: 'Dispose tensors, use smaller batches, shorter sequences or accumulation, and go on from the last checkpoint.',
+    });
+  }
   return state;
+}
+
+/** The tuning that kernels of a backend are written with. */
+export function tuningFor(backend: tf.KernelBackend): GpuTuningInUse {
+  return tuningOf((backend as GpuBackend).device);
 }

@@ -1,7 +1,11 @@
 import { expertMatMulKernel } from '@seqloom/core';
 import type * as tf from '@tensorflow/tfjs-core';
-import { load, multiply, places, tiles } from './matmul.ts';
+import { tuningFor } from './device.ts';
 import { release, runWgsl } from './run.ts';
+import { sourceOf } from './source-cache.ts';
+import { eachFour, load, loadsOf, multiply, places, tiles } from './tiling.ts';
+import type { Tiling } from './tiling.ts';
+import { invocationsOf, tileName } from './tuning.ts';
 
 // rows without an expert, or with one that does not exist, form a last group of their own
 const countSource = `
@@ -23,20 +27,20 @@ fn kernel(group: vec3<u32>, local: vec3<u32>, lane: u32) {
 }
 `;
 
-// each group's rows in their order, filled up with -1 to whole tiles of 64
+// each group's rows in their order, filled up with -1 to whole tiles
 const orderSource = `
 var<workgroup> ranks: array<u32, 256>;
-fn tilesOf(expert: u32) -> u32 { return (u32(sizes[expert]) + 63u) / 64u; }
+fn tilesOf(expert: u32) -> u32 { return (u32(sizes[expert]) + uniforms.tileRows - 1u) / uniforms.tileRows; }
 fn kernel(group: vec3<u32>, local: vec3<u32>, lane: u32) {
   var start = 0u;
   for (var expert = 0u; expert < group.x; expert++) { start += tilesOf(expert); }
   let isLast = group.x == uniforms.count;
   let ownTiles = tilesOf(group.x);
-  if (lane == 0u) { starts[group.x] = i32(start * 64u); }
+  if (lane == 0u) { starts[group.x] = i32(start * uniforms.tileRows); }
   // the last group marks the tiles that nobody needs
   let end = select(start + ownTiles, uniforms.tiles, isLast);
   for (var tile = start + lane; tile < end; tile += 256u) { tileExpert[tile] = select(-1, i32(group.x), tile < start + ownTiles); }
-  var given = start * 64u;
+  var given = start * uniforms.tileRows;
   for (var first = 0u; first < uniforms.rows; first += 256u) {
     let n = first + lane;
     var mine = false;
@@ -57,99 +61,118 @@ fn kernel(group: vec3<u32>, local: vec3<u32>, lane: u32) {
     given += ranks[255];
     workgroupBarrier();
   }
-  for (var slot = given + lane; slot < (start + ownTiles) * 64u; slot += 256u) { order[slot] = -1; }
+  for (var slot = given + lane; slot < (start + ownTiles) * uniforms.tileRows; slot += 256u) { order[slot] = -1; }
 }
 `;
 
-// a tile of 64 rows of one expert by 64 columns
-const productSource = (transposed: boolean): string => `
-${tiles}
+const upTo = (count: number): number[] => Array.from({ length: count }, (_, index) => index);
+
+// a tile of rows of one expert by columns
+const productSource = (tiling: Tiling, transposed: boolean): string => `
+${tiles(tiling)}
 fn kernel(group: vec3<u32>, local: vec3<u32>, lane: u32) {
   let expert = tileExpert[group.y];
   if (expert < 0) { return; }
-  let tile_b = group.x * 64u;
-  let slots = group.y * 64u;
+  let tile_b = group.x * ${tiling.columns}u;
+  let slots = group.y * ${tiling.rows}u;
   let start_b = u32(expert) * uniforms.k * uniforms.n;
   // rows without an expert are zeros: nothing to add up
   let k = select(uniforms.k, 0u, u32(expert) == uniforms.count);
-  ${places('a', true)}
-  ${places('b', transposed)}
-  var own = vec4<i32>();
-  for (var i = 0u; i < 4u; i++) { own[i] = order[slots + four_a * 4u + i]; }
+  ${places('a', tiling, true)}
+  ${places('b', tiling, transposed)}
+  ${upTo(loadsOf('a', tiling))
+    .map(
+      (share) => `var own${share} = vec4<i32>();
+  for (var i = 0u; i < 4u; i++) { own${share}[i] = order[slots + four_a${share} * 4u + i]; }`,
+    )
+    .join('\n  ')}
 ${multiply(
+  tiling,
   '0u',
   'k',
-  `{
-    let p = slice + inner_a;
-    next_a = vec4<f32>();
-    if (p < k) {
-      ${[0, 1, 2, 3].map((i) => `if (own[${i}] >= 0) { next_a[${i}] = a[u32(own[${i}]) * uniforms.k + p]; }`).join('\n      ')}
-    }
-  }
-  if (slice < k) ${load('b', transposed, false, 'uniforms.n')}`,
-)}
-  let column = tile_b + x * 4u;
-  if (column >= uniforms.n) { return; }
-  ${[0, 1, 2, 3]
+  `${upTo(loadsOf('a', tiling))
     .map(
-      (i) => `{
-    let row = order[slots + y * 4u + ${i}u];
-    if (row >= 0) {
-      for (var j = 0u; j < 4u; j++) { if (column + j < uniforms.n) { output[u32(row) * uniforms.n + column + j] = sum${i}[j]; } }
+      (share) => `{
+    let p = slice + inner_a${share};
+    next_a${share} = vec4<f32>();
+    if (p < k) {
+      ${[0, 1, 2, 3]
+        .map((i) => `if (own${share}[${i}] >= 0) { next_a${share}[${i}] = a[u32(own${share}[${i}]) * uniforms.k + p]; }`)
+        .join('\n      ')}
     }
   }`,
     )
     .join('\n  ')}
+  if (slice < k) {
+  ${load('b', tiling, transposed, false, 'uniforms.n')}
+  }`,
+)}
+  ${eachFour(
+    tiling,
+    (ownRow, ownColumn, sum) => `{
+    let row = order[slots + ${ownRow}];
+    let column = tile_b + ${ownColumn};
+    if (row >= 0) {
+      for (var j = 0u; j < 4u; j++) { if (column + j < uniforms.n) { output[u32(row) * uniforms.n + column + j] = ${sum}[j]; } }
+    }
+  }`,
+  )}
 }
 `;
-const forwardSource = productSource(false);
-const inputSource = productSource(true);
 
 // input' upstream of one expert: the inner axis are its rows
-const weightSource = `
-${tiles}
+const weightSource = (tiling: Tiling): string => `
+${tiles(tiling)}
 fn kernel(group: vec3<u32>, local: vec3<u32>, lane: u32) {
-  let tile_b = group.x * 64u;
-  let tile_a = group.y * 64u;
+  let tile_b = group.x * ${tiling.columns}u;
+  let tile_a = group.y * ${tiling.rows}u;
   let begin = u32(starts[group.z]);
   let to = begin + u32(sizes[group.z]);
-  ${places('a', false)}
-  ${places('b', false)}
+  ${places('a', tiling, false)}
+  ${places('b', tiling, false)}
 ${multiply(
+  tiling,
   'begin',
   'to',
-  `{
-    let slot = slice + inner_a;
-    next_a = vec4<f32>();
-    next_b = vec4<f32>();
+  (
+    [
+      ['a', 'a', 'm'],
+      ['b', 'upstream', 'n'],
+    ] as const
+  )
+    .flatMap(([name, tensor, extent]) =>
+      upTo(loadsOf(name, tiling)).map(
+        (share) => `{
+    let slot = slice + inner_${name}${share};
+    next_${name}${share} = vec4<f32>();
     if (slot < to) {
       let row = u32(order[slot]);
       for (var i = 0u; i < 4u; i++) {
-        let m = tile_a + four_a * 4u + i;
-        let n = tile_b + four_b * 4u + i;
-        if (m < uniforms.m) { next_a[i] = a[row * uniforms.m + m]; }
-        if (n < uniforms.n) { next_b[i] = upstream[row * uniforms.n + n]; }
+        let column = tile_${name} + four_${name}${share} * 4u + i;
+        if (column < uniforms.${extent}) { next_${name}${share}[i] = ${tensor}[row * uniforms.${extent} + column]; }
       }
     }
   }`,
+      ),
+    )
+    .join('\n  '),
 )}
-  let column = tile_b + x * 4u;
-  if (column >= uniforms.n) { return; }
-  ${[0, 1, 2, 3]
-    .map(
-      (i) => `{
-    let row = tile_a + y * 4u + ${i}u;
-    if (row >= uniforms.m) { return; }
-    for (var j = 0u; j < 4u; j++) {
-      if (column + j < uniforms.n) { output[(group.z * uniforms.m + row) * uniforms.n + column + j] = sum${i}[j]; }
+  ${eachFour(
+    tiling,
+    (ownRow, ownColumn, sum) => `{
+    let row = tile_a + ${ownRow};
+    let column = tile_b + ${ownColumn};
+    if (row < uniforms.m) {
+      for (var j = 0u; j < 4u; j++) {
+        if (column + j < uniforms.n) { output[(group.z * uniforms.m + row) * uniforms.n + column + j] = ${sum}[j]; }
+      }
     }
   }`,
-    )
-    .join('\n  ')}
+  )}
 }
 `;
 
-/** Rows by expert: `order` lists them in tiles of 64, `tileExpert` says whose tile it is, `starts` and `sizes` where each expert's begin. */
+/** Rows by expert: `order` lists them in tiles, `tileExpert` says whose tile it is, `starts` and `sizes` where each expert's begin. */
 interface Order {
   readonly order: tf.TensorInfo;
   readonly tileExpert: tf.TensorInfo;
@@ -158,7 +181,13 @@ interface Order {
   readonly tileCount: number;
 }
 
+function tilingOf(backend: tf.KernelBackend): Tiling {
+  const { matMul, halfTiles } = tuningFor(backend).tuning;
+  return { ...matMul, half: halfTiles };
+}
+
 function orderRows(backend: tf.KernelBackend, experts: tf.Tensor, count: number): Order {
+  const { rows: tileRows } = tilingOf(backend);
   const rows = experts.size;
   const { sizes } = runWgsl(backend, {
     name: 'ExpertMatMulCount',
@@ -170,7 +199,7 @@ function orderRows(backend: tf.KernelBackend, experts: tf.Tensor, count: number)
     integers: { rows, count },
   });
   // every group has at most one tile that is not full
-  const tileCount = Math.floor(rows / 64) + count + 1;
+  const tileCount = Math.floor(rows / tileRows) + count + 1;
   const made = runWgsl(backend, {
     name: 'ExpertMatMulOrder',
     source: orderSource,
@@ -178,14 +207,16 @@ function orderRows(backend: tf.KernelBackend, experts: tf.Tensor, count: number)
     workgroups: [count + 1],
     inputs: { experts, sizes },
     outputs: {
-      order: { shape: [tileCount * 64], dtype: 'int32' },
+      order: { shape: [tileCount * tileRows], dtype: 'int32' },
       tileExpert: { shape: [tileCount], dtype: 'int32' },
       starts: { shape: [count + 1], dtype: 'int32' },
     },
-    integers: { rows, count, tiles: tileCount },
+    integers: { rows, count, tileRows, tiles: tileCount },
   });
   return { ...made, sizes, tileCount };
 }
+
+const nameOf = (kernel: string, tiling: Tiling): string => `${kernel}-${tileName(tiling)}${tiling.half ? '-half' : ''}`;
 
 function product(
   backend: tf.KernelBackend,
@@ -196,11 +227,13 @@ function product(
 ): tf.TensorInfo {
   const [count, inner, outer] = weight.shape as [number, number, number];
   const [k, n] = transposed ? [outer, inner] : [inner, outer];
+  const tiling = tilingOf(backend);
+  const name = nameOf(transposed ? 'ExpertMatMulInputGrad' : 'ExpertMatMul', tiling);
   return runWgsl(backend, {
-    name: transposed ? 'ExpertMatMulInputGrad' : 'ExpertMatMul',
-    source: transposed ? inputSource : forwardSource,
-    workgroupSize: [256],
-    workgroups: [Math.ceil(n / 64), tileCount],
+    name,
+    source: sourceOf(name, () => productSource(tiling, transposed)),
+    workgroupSize: [invocationsOf(tiling)],
+    workgroups: [Math.ceil(n / tiling.columns), tileCount],
     inputs: { a, b: weight, order, tileExpert },
     outputs: { output: { shape: [a.shape[0]!, n] } },
     integers: { k, n, count },
@@ -211,8 +244,8 @@ function product(
  * Installs the fused `ExpertMatMul`; returns the way back.
  *
  * Two dispatches count and order the rows by expert (N loads per expert each, 1 KiB of workgroup memory), so that sums have one order and an expert
- * without rows costs nothing. Then the matrix product's tiles: a workgroup of 256 computes 64 rows of one expert by 64 columns in slices of 16,
- * 2048 loads for 131072 operations per slice, 8704 bytes of workgroup memory; at most N / 64 + E + 1 tiles of rows. Gradient: the same with the
+ * without rows costs nothing. Then the matrix product's tiles: with 64 x 64 x 16 a workgroup of 256 computes 64 rows of one expert by 64 columns in
+ * slices of 16, 2048 loads for 131072 operations per slice, 8704 bytes of workgroup memory; at most N / 64 + E + 1 tiles of rows. Gradient: the same with the
  * transposed matrices for the input, and one product per expert over its rows for the weights.
  */
 export function implementExpertMatMul(label: string): () => void {
@@ -229,11 +262,13 @@ export function implementExpertMatMul(label: string): () => void {
       const [count, m, n] = weight.shape as [number, number, number];
       const rows = orderRows(backend, experts, count);
       const dInput = product(backend, rows, upstream.output, weight, true);
+      const tiling = tilingOf(backend);
+      const name = nameOf('ExpertMatMulWeightGrad', tiling);
       const { output: dWeight } = runWgsl(backend, {
-        name: 'ExpertMatMulWeightGrad',
-        source: weightSource,
-        workgroupSize: [256],
-        workgroups: [Math.ceil(n / 64), Math.ceil(m / 64), count],
+        name,
+        source: sourceOf(name, () => weightSource(tiling)),
+        workgroupSize: [invocationsOf(tiling)],
+        workgroups: [Math.ceil(n / tiling.columns), Math.ceil(m / tiling.rows), count],
         inputs: { a: input, upstream: upstream.output, order: rows.order, starts: rows.starts, sizes: rows.sizes },
         outputs: { output: { shape: weight.shape } },
         integers: { m, n },

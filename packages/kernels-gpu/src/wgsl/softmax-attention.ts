@@ -1,10 +1,14 @@
 import { softmaxAttentionKernel } from '@seqloom/core';
 import type { SoftmaxAttentionAttributes, SoftmaxAttentionInputs } from '@seqloom/core';
 import type * as tf from '@tensorflow/tfjs-core';
+import { tuningFor } from './device.ts';
 import { release, runWgsl } from './run.ts';
 import { sourceOf } from './source-cache.ts';
-import { STATISTICS, TILE, TILE_LANES, tileSource } from './softmax-attention-tiles.ts';
-import type { TilePass, TilePassKind } from './softmax-attention-tiles.ts';
+import { STATISTICS, TILE_LANES } from './softmax-attention-pass.ts';
+import type { TilePass, TilePassKind } from './softmax-attention-pass.ts';
+import { tileSource } from './softmax-attention-tiles.ts';
+import { tileName } from './tuning.ts';
+import type { GpuTuning } from './tuning.ts';
 
 const statisticsSource = `
 fn kernel(group: vec3<u32>, local: vec3<u32>, lane: u32) {
@@ -69,6 +73,7 @@ export function attentionSizes({ query, value }: { query: tf.TensorInfo; value: 
 
 /** Name, source and grid of one tile pass. */
 export function planPass(
+  { attention, halfTiles }: GpuTuning,
   kind: TilePassKind,
   sizes: AttentionSizes,
   bound: Readonly<Record<string, unknown>>,
@@ -81,22 +86,26 @@ export function planPass(
   const width = { forward: valueDim, dValue: valueDim, dQuery: keyDim, dKey: keyDim, dBias: 0, dSlope: 0 }[kind];
   const present = Object.fromEntries(Object.entries(bound).filter(([, tensor]) => tensor));
   const listed = blocks !== undefined;
-  const tall = own <= 8 && kind !== 'dBias' ? 1 : 4;
+  const tall = own <= 8 && kind !== 'dBias' ? 1 : attention.own / 8;
   const pass: TilePass = {
     kind,
     tall,
+    wide: attention.other / 8,
+    half: halfTiles,
     columns: Math.min(4, Math.ceil(width / 32)),
     bound: Object.fromEntries(Object.keys(present).map((name) => [name, true])),
     listed,
   };
   const slices = pass.columns === 0 ? 1 : Math.ceil(width / (32 * pass.columns));
-  const name = ['Attention', kind, tall, pass.columns, listed ? 'listed' : '', ...Object.keys(present)].join('-');
+  const tile = tileName({ own: 8 * tall, other: attention.other });
+  const name = ['Attention', kind, tile, halfTiles ? 'half' : '', pass.columns, listed ? 'listed' : '', ...Object.keys(present)].join('-');
   return {
     name,
     source: sourceOf(name, () => tileSource(pass)),
     workgroupSize: [TILE_LANES] as const,
     present: present as Readonly<Record<string, tf.TensorInfo>>,
     rows: 8 * tall,
+    others: attention.other,
     own,
     slices,
   };
@@ -116,14 +125,15 @@ function passes(backend: tf.KernelBackend, inputs: SoftmaxAttentionInputs, attri
   const { scale, causal, window, dilation, sinks, prefix, softCap, aligned } = attributes;
   const [biasBatches, biasHeads] = (bias?.shape ?? [1, 1]) as [number, number];
   const far = 2 ** 30;
+  const { tuning } = tuningFor(backend);
   return (kind, given, outputs) => {
     // the gradient's passes have positions and slopes of the queries in their statistics
     const bound = kind === 'forward' ? { queryPositions, keyPositions, bias, sinkLogits, slopes } : { keyPositions, bias };
-    const plan = planPass(kind, sizes, bound);
+    const plan = planPass(tuning, kind, sizes, bound);
     const tiles = Math.ceil(plan.own / plan.rows);
     const workgroups =
       kind === 'dBias'
-        ? ([Math.ceil(queries / plan.rows) * Math.ceil(keys / TILE), biasHeads, biasBatches] as const)
+        ? ([Math.ceil(queries / plan.rows) * Math.ceil(keys / plan.others), biasHeads, biasBatches] as const)
         : ([kind === 'forward' ? tiles * splits : tiles, groups * plan.slices, batch] as const);
     return runWgsl(backend, {
       name: plan.name,
@@ -206,8 +216,8 @@ fn kernel(group: vec3<u32>, local: vec3<u32>, lane: u32) {
 const [ENOUGH, FEWEST_KEYS] = [128, 128];
 
 /** Into how many parts the keys are cut: few query rows alone, as in generation, would leave most of a GPU idle. */
-function splitsOf(sizes: AttentionSizes): number {
-  const { own, rows, slices } = planPass('forward', sizes, {});
+function splitsOf(backend: tf.KernelBackend, sizes: AttentionSizes): number {
+  const { own, rows, slices } = planPass(tuningFor(backend).tuning, 'forward', sizes, {});
   const workgroups = Math.ceil(own / rows) * sizes.groups * slices * sizes.batch;
   return Math.max(1, Math.min(Math.floor(sizes.keys / FEWEST_KEYS), Math.floor(ENOUGH / workgroups)));
 }
@@ -231,8 +241,9 @@ const BUFFERS = 8;
 /**
  * Installs the fused `SoftmaxAttention`; returns the way back.
  *
- * A workgroup of 64 owns a tile of 32 rows (8 where there are no more) and walks over the other tiles, 32 rows each, skipping those that the
- * rule of visibility excludes; nothing of size T x S is stored. Per pair of tiles of D and Dv channels:
+ * A workgroup of 64 owns a tile of rows and walks over the other tiles, skipping those that the rule of visibility excludes; nothing of size T x S
+ * is stored. The device's tuning says how large the tiles are; own tiles are of 8 rows where there are no more. Per pair of tiles of 32 x 32 rows of
+ * D and Dv channels:
  *
  *   pass                      dispatches   loads (numbers)        multiply-adds       workgroup memory
  *   forward                   1            64 D + 32 Dv           1024 (D + Dv)       14 KB
@@ -259,7 +270,7 @@ export function implementSoftmaxAttention(label: string): () => void {
       const { batch, queries, heads, valueDim } = attentionSizes(inputs);
       const shapes = { output: [batch, queries, heads, valueDim], logSumExp: [batch, queries, heads] };
       type Results = Record<keyof typeof shapes, tf.TensorInfo>;
-      const splits = splitsOf(attentionSizes(inputs));
+      const splits = splitsOf(backend, attentionSizes(inputs));
       if (splits === 1) return passes(backend, inputs, attributes)('forward', {}, shapes) as Results;
       const partial = { output: [splits, ...shapes.output], logSumExp: [splits, ...shapes.logSumExp] };
       const parts = passes(backend, inputs, attributes, splits)('forward', {}, partial) as Results;
