@@ -2,17 +2,10 @@ import { linearAttentionKernel } from '@seqloom/core';
 import type { LinearAttentionAttributes, LinearAttentionInputs } from '@seqloom/core';
 import * as tf from '@tensorflow/tfjs-core';
 import { columnSum } from './column-sum.ts';
-import {
-  LANES,
-  backwardColumns,
-  forwardColumns,
-  gradientRows,
-  heldRows,
-  heldTokens,
-  recordSource,
-  rowSumSource,
-  writesSource,
-} from './linear-attention-shaders.ts';
+import { chunkBytes, chunkedForward } from './linear-attention-chunks.ts';
+import { CHUNK } from './linear-attention-quads.ts';
+import { gradientRows, heldRows, recordSource, rowSumSource, writesSource } from './linear-attention-rows.ts';
+import { LANES, backwardColumns, forwardColumns, heldTokens } from './linear-attention-shaders.ts';
 import type { LinearAttentionVariant } from './linear-attention-shaders.ts';
 import { release, runWgsl, sizeOf } from './run.ts';
 import { sourceOf } from './source-cache.ts';
@@ -202,6 +195,21 @@ function gradient(
   };
 }
 
+/** How a call goes through its tokens: one after the other, or in chunks that run side by side. */
+export type LinearAttentionForm = 'recurrent' | 'chunked';
+
+// fewer tokens than two chunks have little to run side by side
+const SHORTEST_CHUNKED = 2 * CHUNK;
+
+// tfjs asks the adapter for the most it can bind
+const bindable = (backend: tf.KernelBackend): number =>
+  (backend as unknown as { device: GPUDevice }).device.limits.maxStorageBufferBindingSize;
+
+/** The form of a call, from its shapes and what the device can bind. */
+function formOf(backend: tf.KernelBackend, inputs: LinearAttentionInputs): LinearAttentionForm {
+  return inputs.key.shape[1]! >= SHORTEST_CHUNKED && chunkBytes(inputs) <= bindable(backend) ? 'chunked' : 'recurrent';
+}
+
 /**
  * Installs the fused `LinearAttention`; returns the way back.
  *
@@ -217,7 +225,7 @@ function gradient(
  * gradient in registers, forward and backward through blocks of sqrt(T) tokens. About 4 times the arithmetic of the forward. With a decay the
  * states of all borders and of one block are kept, 2 sqrt(T) B H Dk Dv numbers; without one no state is.
  */
-export function implementLinearAttention(label: string): () => void {
+export function implementLinearAttention(label: string, form?: LinearAttentionForm): () => void {
   return linearAttentionKernel.implement({
     backend: 'webgpu',
     label,
@@ -227,12 +235,13 @@ export function implementLinearAttention(label: string): () => void {
       if (keyDim > WIDEST_KEY) return `keys of ${keyDim} channels; a column of the state in registers takes ${WIDEST_KEY}`;
       if (plan.held < 1 || plan.rowsHeld < 1)
         return `${share} query heads per state head; one token of them must fit into 16 KB of workgroup memory`;
-      const limit = (tf.backend() as unknown as { device: GPUDevice }).device.limits.maxStorageBufferBindingSize;
+      const limit = bindable(tf.backend() as tf.KernelBackend);
       const largest = 4 * Math.max(...Object.values(scratchShapes(plan)).map(sizeOf));
       if (largest > limit) return `a gradient that keeps ${largest} bytes of states; this device binds ${limit}`;
       return true;
     },
     forward({ inputs, attributes, backend }) {
+      if ((form ?? formOf(backend, inputs)) === 'chunked') return chunkedForward(backend, inputs, attributes.scale);
       const plan = planOf(inputs, attributes);
       const { query, key, value, logDecay, beta, state } = inputs;
       const { batch, time, heads, keyDim, valueDim } = plan.sizes;

@@ -108,3 +108,60 @@ describe('LinearAttention in WGSL', () => {
   it('more key channels than a workgroup', () =>
     checkKernelParity('webgpu', call('gated', 'channel', { length: 5, heads: 1, keyDim: 37, valueDim: 3 })));
 });
+
+describe('LinearAttention in WGSL, in chunks', () => {
+  beforeAll(async () => {
+    const kernels = [() => ({ label: 'wgsl', undo: implementLinearAttention('wgsl', 'chunked') })];
+    await setupBackend('webgpu', { kernels, strict: true });
+  });
+
+  const forward = (rule: LinearAttentionRule, decay: Decay, shape: Shape, range?: [number, number]): KernelParityCase => ({
+    ...call(rule, decay, shape, range),
+    differentiate: [],
+  });
+
+  it.each(RULES.flatMap(([rule, decay]) => [1, 7, 65, 100, 130].map((length) => ({ rule, decay, length }))))(
+    '$rule, decay per $decay, T = $length: output and state',
+    ({ rule, decay, length }) => checkKernelParity('webgpu', forward(rule, decay, { length })),
+  );
+
+  it.each(RULES)('%s, decay per %s: grouped query heads, batch of two, no state', (rule, decay) =>
+    checkKernelParity('webgpu', forward(rule, decay, { batch: 2, length: 150, share: 3, state: false })),
+  );
+
+  it.each(RULES)('%s, decay per %s: widths of whole vectors, several tiles', async (rule, decay) => {
+    await checkKernelParity('webgpu', forward(rule, decay, { length: 140, heads: 1, keyDim: 8, valueDim: 4 }));
+    await checkKernelParity('webgpu', forward(rule, decay, { length: 70, heads: 1, keyDim: 68, valueDim: 84 }));
+    await checkKernelParity('webgpu', forward(rule, decay, { length: 70, heads: 1, keyDim: 133, valueDim: 67 }));
+  });
+
+  it.each<[string, [number, number]]>([
+    ['-100', [-100, -100]],
+    ['0', [0, 0]],
+    ['between -100 and 0', [-100, 0]],
+    ['between -0.01 and 0', [-0.01, 0]],
+  ])('decays of %s', async (_, range) => {
+    for (const [rule, decay] of RULES.filter(([, kind]) => kind !== 'none')) {
+      await checkKernelParity('webgpu', forward(rule, decay, { length: 150 }, range));
+    }
+  });
+
+  it('decays of 0, -1e-6, -100 and -Infinity in turn', async () => {
+    for (const [rule, decay] of RULES.filter(([, kind]) => kind !== 'none')) {
+      const hard = forward(rule, decay, { length: 150 });
+      const { data } = hard.inputs['logDecay']!;
+      data.forEach((__, index) => (data[index] = [0, Math.fround(-1e-6), 0, 0, -100, 0, 0][index % 7]!));
+      await checkKernelParity('webgpu', hard);
+      data.forEach((__, index) => (data[index] = index % 31 === 0 ? -Infinity : data[index]!));
+      await checkKernelParity('webgpu', hard);
+    }
+  });
+
+  it('a delta rule with beta 2 and one key again and again swings without growing', async () => {
+    const swinging = forward('delta', 'none', { length: 200, keyDim: 4 });
+    swinging.inputs['beta']!.data.fill(2);
+    const { data } = swinging.inputs['key']!;
+    data.forEach((__, index) => (data[index] = index % 4 === 0 ? 1 : 0));
+    await checkKernelParity('webgpu', swinging);
+  });
+});

@@ -1,0 +1,293 @@
+import { CHUNK, chunkPlace, decayReader, each, quadReader, quadWriter } from './linear-attention-quads.ts';
+import type { ChunkVariant } from './linear-attention-quads.ts';
+
+/** Invocations of a workgroup of all but the flat shaders. */
+export const TILE_LANES = 256;
+/** Edge of a tile of channels. */
+export const TILE = 64;
+/** Invocations of a workgroup of the flat shaders. */
+export const FLAT_LANES = 64;
+/** 4-vectors of a state in workgroup memory. */
+export const HELD_STATE = 512;
+
+/**
+ * What decays leave of things inside every chunk, an invocation per token column: `since` = exp(g_1 + .. + g_t) and what remains of a token at
+ * the chunk's end, exp(g_(t+1) + .. + g_C): `until` with a decay per head, `ending`, already times the keys, with one per channel.
+ *
+ * 2 loads (3 per channel), 2 exponentials and 2 stores per token and column; no workgroup memory.
+ */
+export function decaysSource(variant: ChunkVariant): string {
+  const perChannel = variant.decay === 'channel';
+  const zero = perChannel ? 'vec4<f32>()' : '0.0';
+  const decay = perChannel ? 'logDecayQuad(row, column)' : 'logDecayOf(row)';
+  return `${decayReader(variant)}${perChannel ? quadReader('key', 'key', variant.wide) : ''}
+fn kernel(group: vec3<u32>, local: vec3<u32>, lane: u32) {
+  let place = group.x * ${FLAT_LANES}u + lane;
+  if (place >= uniforms.columns) { return; }
+  let width = ${perChannel ? 'uniforms.keyQuads' : '1u'};
+  let column = place % width;
+  let head = place / width % uniforms.heads;
+  let chunk = place / (width * uniforms.heads) % uniforms.chunks;
+  let b = place / (width * uniforms.heads * uniforms.chunks);
+  let first = chunk * ${CHUNK}u;
+  let last = min(uniforms.time, first + ${CHUNK}u);
+  var sum = ${zero};
+  for (var t = first; t < last; t++) {
+    let row = (b * uniforms.time + t) * uniforms.heads + head;
+    sum += ${decay};
+    since[row * width + column] = exp(sum);
+  }
+  sum = ${zero};
+  for (var t = last; t > first; ) {
+    t--;
+    let row = (b * uniforms.time + t) * uniforms.heads + head;
+    ${perChannel ? 'ending[row * width + column] = keyQuad(row, column) * exp(sum);' : 'until[row] = exp(sum);'}
+    sum += ${decay};
+  }
+}
+`;
+}
+
+/** `endingQuad(row, quad)`: keys as the end of their chunk sees them. */
+function endingReader({ decay, wide }: ChunkVariant): string {
+  if (decay === 'channel') return quadReader('ending', 'key', true);
+  return `${quadReader('key', 'key', wide)}
+fn endingQuad(row: u32, quad: u32) -> vec4<f32> { return keyQuad(row, quad)${decay === 'head' ? ' * until[row]' : ''}; }`;
+}
+
+// what is left of the state after a chunk, for 4 key channels or one
+const wholeQuad = (decay: ChunkVariant['decay'], row: string, quad: string): string =>
+  ({ none: '', head: `since[${row}]`, channel: `since[${row} * uniforms.keyQuads + ${quad}]` })[decay];
+
+const acc4 = each(4, (i) => `var acc${i} = vec4<f32>();`, ' ');
+
+/**
+ * What every chunk adds to the state, K^T V over its tokens, for rules without recall.
+ *
+ * A workgroup of 256 per chunk, head and tile of 64 x 64, an invocation per 4 x 4 numbers: 8192 loads and 262144 multiply-adds per 64 tokens,
+ * 8 KB of workgroup memory.
+ */
+export function contributionsSource(variant: ChunkVariant): string {
+  return `${endingReader(variant)}${quadReader('value', 'value', variant.wide)}
+var<workgroup> keys: array<vec4<f32>, ${TILE_LANES}>;
+var<workgroup> values: array<vec4<f32>, ${TILE_LANES}>;
+fn kernel(group: vec3<u32>, local: vec3<u32>, lane: u32) {${chunkPlace('uniforms.heads')}
+  let tiles = (uniforms.keyQuads + 15u) / 16u;
+  let keyTile = group.x % tiles * 16u;
+  let valueTile = group.x / tiles * 16u;
+  let y = lane / 16u;
+  let x = lane % 16u;
+  ${acc4}
+  for (var start = first; start < last; start += 16u) {
+    let inside = start + y < last;
+    let row = (b * uniforms.time + min(start + y, last - 1u)) * uniforms.heads + head;
+    let key_ = select(vec4<f32>(), endingQuad(row, keyTile + x), inside);
+    let value_ = select(vec4<f32>(), valueQuad(row, valueTile + x), inside);
+    workgroupBarrier();
+    keys[lane] = key_;
+    values[lane] = value_;
+    workgroupBarrier();
+    for (var t = 0u; t < 256u; t += 16u) {
+      let k = keys[t + y];
+      let v = values[t + x];
+      ${each(4, (i) => `acc${i} += k.${'xyzw'[i]} * v;`)}
+    }
+  }
+  if (valueTile + x < uniforms.valueQuads) {
+    let d = 4u * (keyTile + y);
+    let at = ((b * uniforms.heads + head) * uniforms.chunks + chunk) * uniforms.keyDim;
+    ${each(4, (i) => `if (d + ${i}u < uniforms.keyDim) { states[(at + d + ${i}u) * uniforms.valueQuads + valueTile + x] = acc${i}; }`)}
+  }
+}
+`;
+}
+
+/**
+ * Turns what the chunks add into the states at their starts, in place, and into the last state: the only walk from chunk to chunk, an
+ * invocation per 4 numbers of the state.
+ *
+ * 1 load, 1 store and 1 multiply-add per number and chunk; no workgroup memory.
+ */
+export function carrySource(variant: ChunkVariant): string {
+  const { decay, wide } = variant;
+  const whole = {
+    none: '',
+    head: 'since[row]',
+    channel: 'since[row * uniforms.keyQuads + d / 4u][d % 4u]',
+  }[decay];
+  return `${quadReader('state', 'value', wide)}${quadWriter('lastState', 'value', wide)}
+fn kernel(group: vec3<u32>, local: vec3<u32>, lane: u32) {
+  let place = group.x * ${FLAT_LANES}u + lane;
+  if (place >= uniforms.columns) { return; }
+  let quad = place % uniforms.valueQuads;
+  let d = place / uniforms.valueQuads % uniforms.keyDim;
+  let head = place / (uniforms.valueQuads * uniforms.keyDim);
+  var sum = vec4<f32>();
+  if (uniforms.hasState != 0u) { sum = stateQuad(head * uniforms.keyDim + d, quad); }
+  for (var chunk = 0u; chunk < uniforms.chunks; chunk++) {
+    let at = ((head * uniforms.chunks + chunk) * uniforms.keyDim + d) * uniforms.valueQuads + quad;
+    let added = states[at];
+    states[at] = sum;
+    ${
+      whole &&
+      `let token = head / uniforms.heads * uniforms.time + min(uniforms.time, (chunk + 1u) * ${CHUNK}u) - 1u;
+    let row = token * uniforms.heads + head % uniforms.heads;
+    sum *= ${whole};`
+    }
+    sum += added;
+  }
+  write_lastState(head * uniforms.keyDim + d, quad, sum);
+}
+`;
+}
+
+/**
+ * The delta rules' walk from chunk to chunk: `U - W S` in the place of U, the states at the chunks' starts, the last state.
+ *
+ * A workgroup of 256 per state head and 4 (beyond 128 key channels 2) vectors of value channels, with its part of the state in workgroup memory:
+ * 12 KB. Per chunk 64 (2 Dk + 16) loads and 2048 Dk multiply-adds; B H Dv / 16 workgroups, T / 64 steps.
+ */
+export function scanSource(variant: ChunkVariant): string {
+  const { decay, wide } = variant;
+  const whole = wholeQuad(decay, 'rowOfLast', 'quad');
+  return `${endingReader(variant)}${quadReader('written', 'key', true)}${quadReader('state', 'value', wide)}${quadWriter('lastState', 'value', wide)}
+var<workgroup> held: array<vec4<f32>, ${HELD_STATE}>;
+var<workgroup> writes: array<vec4<f32>, ${TILE_LANES}>;
+fn kernel(group: vec3<u32>, local: vec3<u32>, lane: u32) {
+  let width = uniforms.tileQuads;
+  let tile = group.x * width;
+  let head = group.y;
+  let b = group.z;
+  let plane = b * uniforms.heads + head;
+  for (var x = lane; x < 4u * uniforms.keyQuads * width; x += ${TILE_LANES}u) {
+    let d = x / width;
+    held[x] = vec4<f32>();
+    if (uniforms.hasState != 0u && d < uniforms.keyDim) { held[x] = stateQuad(plane * uniforms.keyDim + d, tile + x % width); }
+  }
+  for (var chunk = 0u; chunk < uniforms.chunks; chunk++) {
+    let first = chunk * ${CHUNK}u;
+    let last = min(uniforms.time, first + ${CHUNK}u);
+    let at = (plane * uniforms.chunks + chunk) * uniforms.keyDim;
+    workgroupBarrier();
+    for (var x = lane; x < uniforms.keyDim * width; x += ${TILE_LANES}u) {
+      if (tile + x % width < uniforms.valueQuads) { states[(at + x / width) * uniforms.valueQuads + tile + x % width] = held[x]; }
+    }
+    for (var x = lane; x < ${CHUNK}u * width; x += ${TILE_LANES}u) {
+      let t = first + x / width;
+      let quad = x % width;
+      var write = vec4<f32>();
+      if (t < last && tile + quad < uniforms.valueQuads) {
+        let row = (b * uniforms.time + t) * uniforms.heads + head;
+        let place = row * uniforms.valueQuads + tile + quad;
+        var recalled = vec4<f32>();
+        for (var k = 0u; k < uniforms.keyQuads; k++) {
+          let w = writtenQuad(row, k);
+          let from_ = 4u * k * width + quad;
+          recalled += w.x * held[from_] + w.y * held[from_ + width] + w.z * held[from_ + 2u * width] + w.w * held[from_ + 3u * width];
+        }
+        write = update[place] - recalled;
+        update[place] = write;
+      }
+      writes[x] = write;
+    }
+    workgroupBarrier();
+    ${decay === 'none' ? '' : 'let rowOfLast = (b * uniforms.time + last - 1u) * uniforms.heads + head;'}
+    // 2 key channels by 4 value channels at a time
+    for (var x = lane; x < 2u * uniforms.keyQuads * width; x += ${TILE_LANES}u) {
+      let quad = x / width / 2u;
+      let upper = x / width % 2u == 1u;
+      let from_ = x / width * 2u * width + x % width;
+      var one = held[from_];
+      var two = held[from_ + width];
+      ${
+        decay === 'none'
+          ? ''
+          : decay === 'head'
+            ? `one *= ${whole};
+      two *= ${whole};`
+            : `let whole = ${whole};
+      one *= select(whole.x, whole.z, upper);
+      two *= select(whole.y, whole.w, upper);`
+      }
+      for (var t = first; t < last; t++) {
+        let four = endingQuad((b * uniforms.time + t) * uniforms.heads + head, quad);
+        let write = writes[(t - first) * width + x % width];
+        let pair = select(four.xy, four.zw, upper);
+        one += pair.x * write;
+        two += pair.y * write;
+      }
+      held[from_] = one;
+      held[from_ + width] = two;
+    }
+  }
+  workgroupBarrier();
+  for (var x = lane; x < uniforms.keyDim * width; x += ${TILE_LANES}u) { write_lastState(plane * uniforms.keyDim + x / width, tile + x % width, held[x]); }
+}
+`;
+}
+
+/**
+ * `scale (Q decayed from the chunk's start) S + P U` of every chunk, with the scores P; `ownUpdate` says that U is in rows of whole vectors.
+ *
+ * A workgroup of 256 per chunk, query head and 64 value channels, an invocation per 4 x 4 outputs: 128 Dk + 8192 loads, 4096 (Dk + 64)
+ * multiply-adds, 8 KB of workgroup memory.
+ */
+export function outputsSource(variant: ChunkVariant, ownUpdate: boolean): string {
+  const { decay, wide } = variant;
+  const since = {
+    none: '',
+    head: ' * since[stateRow]',
+    channel: ' * since[stateRow * uniforms.keyQuads + min(quad, uniforms.keyQuads - 1u)]',
+  }[decay];
+  const multiply = `
+    for (var k = 0u; k < 4u; k++) {
+      ${each(4, (i) => `let r${i} = right[(4u * k + ${i}u) * 16u + x];`, '\n      ')}
+      ${each(4, (i) => `{ let l = left[k * ${CHUNK}u + 4u * y + ${i}u]; acc${i} += l.x * r0 + l.y * r1 + l.z * r2 + l.w * r3; }`, '\n      ')}
+    }`;
+  return `${quadReader('query', 'key', wide)}${quadWriter('output', 'value', wide)}${quadReader('states', 'value', true)}${quadReader('update', 'value', ownUpdate || wide)}
+// 4 vectors of channels by 64 tokens, 16 channels by 16 vectors of values
+var<workgroup> left: array<vec4<f32>, ${TILE_LANES}>;
+var<workgroup> right: array<vec4<f32>, ${TILE_LANES}>;
+fn kernel(group: vec3<u32>, local: vec3<u32>, lane: u32) {${chunkPlace('(uniforms.heads * uniforms.share)')}
+  let stateHead = head / uniforms.share;
+  let tile = group.x * 16u;
+  let y = lane / 16u;
+  let x = lane % 16u;
+  // what this invocation fetches: a vector of a token, and a vector of a row on the right
+  let t = min(first + lane / 4u, last - 1u);
+  let inside = first + lane / 4u < last;
+  let row = (b * uniforms.time + t) * (uniforms.heads * uniforms.share) + head;
+  let stateRow = (b * uniforms.time + t) * uniforms.heads + stateHead;
+  let at = ((b * uniforms.heads + stateHead) * uniforms.chunks + chunk) * uniforms.keyDim;
+  let place = lane % 4u * ${CHUNK}u + lane / 4u;
+  ${acc4}
+  for (var start = 0u; start < uniforms.keyQuads; start += 4u) {
+    let quad = start + lane % 4u;
+    let d = 4u * start + y;
+    let query_ = select(vec4<f32>(), uniforms.scale * queryQuad(row, quad)${since}, inside);
+    let state_ = select(vec4<f32>(), statesQuad(at + min(d, uniforms.keyDim - 1u), tile + x), d < uniforms.keyDim);
+    workgroupBarrier();
+    left[place] = query_;
+    right[lane] = state_;
+    workgroupBarrier();${multiply}
+  }
+  for (var start = 0u; start < last - first; start += 16u) {
+    let j = start + lane % 4u * 4u;
+    let seen = vec4<u32>(j, j + 1u, j + 2u, j + 3u) <= vec4<u32>(lane / 4u);
+    let score = select(vec4<f32>(), scores[row * ${CHUNK / 4}u + j / 4u], seen & vec4<bool>(inside));
+    let from_ = min(first + start + y, last - 1u);
+    let update_ = select(vec4<f32>(), updateQuad((b * uniforms.time + from_) * uniforms.heads + stateHead, tile + x), first + start + y < last);
+    workgroupBarrier();
+    left[place] = score;
+    right[lane] = update_;
+    workgroupBarrier();${multiply}
+  }
+  ${each(
+    4,
+    (i) => `if (first + 4u * y + ${i}u < last) {
+    write_output((b * uniforms.time + first + 4u * y + ${i}u) * (uniforms.heads * uniforms.share) + head, tile + x, acc${i});
+  }`,
+  )}
+}
+`;
+}

@@ -1,0 +1,213 @@
+import type { LinearAttentionInputs } from '@seqloom/core';
+import type * as tf from '@tensorflow/tfjs-core';
+import {
+  FLAT_LANES,
+  HELD_STATE,
+  TILE,
+  TILE_LANES,
+  carrySource,
+  contributionsSource,
+  decaysSource,
+  outputsSource,
+  scanSource,
+} from './linear-attention-chunk-states.ts';
+import { CHUNK } from './linear-attention-quads.ts';
+import type { ChunkVariant } from './linear-attention-quads.ts';
+import { SCORE_LANES, SOLVE_LANES, scoresSource, solveSource } from './linear-attention-triangle.ts';
+import { release, runWgsl, sizeOf } from './run.ts';
+import type { WgslOutput } from './run.ts';
+import { sourceOf } from './source-cache.ts';
+
+/** Sizes of a chunked call. */
+export function chunkPlan({ query, key, value, logDecay }: LinearAttentionInputs) {
+  const [batch, time, heads, keyDim] = key.shape as [number, number, number, number];
+  const valueDim = value.shape[3]!;
+  const variant: ChunkVariant = {
+    decay: !logDecay ? 'none' : logDecay.shape.length === 4 ? 'channel' : 'head',
+    wide: keyDim % 4 === 0 && valueDim % 4 === 0,
+  };
+  const keyQuads = Math.ceil(keyDim / 4);
+  const valueQuads = Math.ceil(valueDim / 4);
+  const chunks = Math.ceil(time / CHUNK);
+  const queryHeads = query.shape[2]!;
+  return {
+    variant,
+    suffix: `${variant.decay}-${variant.wide ? 'wide' : 'narrow'}`,
+    sizes: { batch, time, heads, keyDim, valueDim, share: queryHeads / heads, keyQuads, valueQuads, chunks },
+    queryHeads,
+    tileQuads: 4 * keyQuads * 4 <= HELD_STATE ? 4 : 2,
+    // rows of whole vectors
+    shapes: {
+      states: [batch, heads, chunks, keyDim, 4 * valueQuads],
+      scores: [batch, time, queryHeads, CHUNK],
+      keys: [batch, time, heads, 4 * keyQuads],
+      values: [batch, time, heads, 4 * valueQuads],
+    },
+  };
+}
+
+/** The plan of a chunked call. */
+export type ChunkPlan = ReturnType<typeof chunkPlan>;
+
+/** Bytes of the largest tensor that a chunked call makes for itself. */
+export function chunkBytes(inputs: LinearAttentionInputs): number {
+  return 4 * Math.max(...Object.values(chunkPlan(inputs).shapes).map(sizeOf));
+}
+
+type Tensors = Readonly<Record<string, tf.TensorInfo | undefined>>;
+
+interface ChunkCall<O> {
+  readonly name: string;
+  readonly source: (variant: ChunkVariant) => string;
+  readonly lanes: number;
+  readonly workgroups: readonly [number, number?, number?];
+  readonly inputs: Tensors;
+  readonly updates?: Readonly<Record<string, tf.TensorInfo>>;
+  readonly outputs: O;
+  /** tensors in rows of whole vectors, besides those that the caller of the kernel brought, which are where their widths are multiples of 4 */
+  readonly quads?: readonly string[];
+  readonly integers?: Readonly<Record<string, number>>;
+}
+
+const OWN_WIDTH = ['query', 'key', 'value', 'state', 'output', 'lastState'];
+
+/** One dispatch of a chunked shader. */
+export function runChunked<O extends Readonly<Record<string, WgslOutput>>>(
+  backend: tf.KernelBackend,
+  { variant, suffix, sizes }: ChunkPlan,
+  scale: number,
+  { name, source, lanes, workgroups, inputs, updates, outputs, quads = [], integers }: ChunkCall<O>,
+) {
+  const named = `LinearAttention${name}-${suffix}`;
+  const given = Object.fromEntries(Object.entries(inputs).filter(([, tensor]) => tensor));
+  return runWgsl(backend, {
+    name: named,
+    source: sourceOf(named, () => source(variant)),
+    workgroupSize: [lanes],
+    workgroups,
+    inputs: given,
+    ...(updates && { updates }),
+    outputs,
+    vec4: [...quads, ...(variant.wide ? [...OWN_WIDTH, ...(variant.decay === 'channel' ? ['logDecay'] : [])] : [])],
+    integers: { ...sizes, ...integers },
+    floats: { scale },
+  });
+}
+
+/** What decays leave inside every chunk; nothing without decays. */
+export function chunkDecays(
+  backend: tf.KernelBackend,
+  plan: ChunkPlan,
+  { key, logDecay }: LinearAttentionInputs,
+): { since?: tf.TensorInfo; until?: tf.TensorInfo; ending?: tf.TensorInfo } {
+  if (!logDecay) return {};
+  const { batch, heads, chunks, keyQuads } = plan.sizes;
+  const perChannel = plan.variant.decay === 'channel';
+  const columns = batch * chunks * heads * (perChannel ? keyQuads : 1);
+  return runChunked(backend, plan, 1, {
+    name: 'ChunkDecays',
+    source: decaysSource,
+    lanes: FLAT_LANES,
+    workgroups: [Math.ceil(columns / FLAT_LANES)],
+    inputs: { logDecay, ...(perChannel && { key }) },
+    outputs: (perChannel
+      ? { since: { shape: plan.shapes.keys }, ending: { shape: plan.shapes.keys } }
+      : { since: { shape: logDecay.shape }, until: { shape: logDecay.shape } }) as Record<string, WgslOutput>,
+    quads: perChannel ? ['since', 'ending'] : [],
+    integers: { columns },
+  });
+}
+
+/**
+ * `LinearAttention` in chunks of 64 tokens: everything but one light walk over the chunks is done for all chunks at once.
+ *
+ * Dispatches: decays (gated rules); contributions and carry, or solve and scan for the delta rules; scores; outputs. That is 4, or 5 with a decay.
+ * Scratch: the states at the starts of the chunks, Dk / 64 times the values; the scores, 64 numbers per query; with a decay per channel two
+ * tensors like the keys; with a delta rule one like the keys and one like the values.
+ */
+export function chunkedForward(
+  backend: tf.KernelBackend,
+  inputs: LinearAttentionInputs,
+  scale: number,
+): { output: tf.TensorInfo; state: tf.TensorInfo } {
+  const plan = chunkPlan(inputs);
+  const { query, key, value, logDecay, beta, state } = inputs;
+  const { sizes, shapes, queryHeads, variant } = plan;
+  const { batch, time, heads, keyDim, valueDim, valueQuads, chunks } = sizes;
+  const run = <O extends Readonly<Record<string, WgslOutput>>>(call: ChunkCall<O>) => runChunked(backend, plan, scale, call);
+  const perChannel = variant.decay === 'channel';
+  const decays = chunkDecays(backend, plan, inputs);
+  // keys as their chunk's end sees them
+  const ending = perChannel ? { ending: decays.ending } : { key, until: decays.until };
+  const sinceQuads = perChannel ? ['since', 'ending'] : [];
+  const hasState = { hasState: state ? 1 : 0 };
+  const lastShape = { shape: [batch, heads, keyDim, valueDim] };
+  let update: tf.TensorInfo = value;
+  let states: tf.TensorInfo;
+  let lastState: tf.TensorInfo;
+  if (beta) {
+    const solved = run({
+      name: 'Solve',
+      source: solveSource,
+      lanes: SOLVE_LANES,
+      workgroups: [1, chunks * heads, batch],
+      inputs: { key, value, beta, logDecay, since: decays.since },
+      outputs: { written: { shape: shapes.keys }, update: { shape: shapes.values } },
+    });
+    ({ states, lastState } = run({
+      name: 'Scan',
+      source: scanSource,
+      lanes: TILE_LANES,
+      workgroups: [Math.ceil(valueQuads / plan.tileQuads), heads, batch],
+      inputs: { ...ending, since: decays.since, written: solved.written, state: state ?? key },
+      updates: { update: solved.update },
+      outputs: { states: { shape: shapes.states }, lastState: lastShape },
+      quads: ['written', 'update', 'states', ...sinceQuads],
+      integers: { ...hasState, tileQuads: plan.tileQuads },
+    }));
+    release(backend, solved.written);
+    update = solved.update;
+  } else {
+    ({ states } = run({
+      name: 'Contributions',
+      source: contributionsSource,
+      lanes: TILE_LANES,
+      workgroups: [Math.ceil(keyDim / TILE) * Math.ceil(valueDim / TILE), chunks * heads, batch],
+      inputs: { ...ending, value },
+      outputs: { states: { shape: shapes.states } },
+      quads: ['states', ...sinceQuads],
+    }));
+    const columns = batch * heads * keyDim * valueQuads;
+    ({ lastState } = run({
+      name: 'Carry',
+      source: carrySource,
+      lanes: FLAT_LANES,
+      workgroups: [Math.ceil(columns / FLAT_LANES)],
+      inputs: { since: decays.since, state: state ?? key },
+      updates: { states },
+      outputs: { lastState: lastShape },
+      quads: ['states', ...sinceQuads],
+      integers: { ...hasState, columns },
+    }));
+  }
+  const { scores } = run({
+    name: 'Scores',
+    source: scoresSource,
+    lanes: SCORE_LANES,
+    workgroups: [1, chunks * queryHeads, batch],
+    inputs: { query, key, logDecay },
+    outputs: { scores: { shape: shapes.scores } },
+    quads: ['scores'],
+  });
+  const { output } = run({
+    name: beta ? 'OutputsOfUpdates' : 'Outputs',
+    source: (kind) => outputsSource(kind, beta !== undefined),
+    lanes: TILE_LANES,
+    workgroups: [Math.ceil(valueDim / TILE), chunks * queryHeads, batch],
+    inputs: { query, since: decays.since, states, scores, update },
+    outputs: { output: { shape: [batch, time, queryHeads, valueDim] } },
+    quads: ['states', 'scores', ...(beta || variant.wide ? ['update'] : []), ...sinceQuads],
+  });
+  release(backend, decays.since, decays.until, decays.ending, states, scores, beta && update);
+  return { output, state: lastState };
+}

@@ -1,0 +1,251 @@
+import { CHUNK, chunkPlace, decayReader, each, quadReader } from './linear-attention-quads.ts';
+import type { ChunkVariant } from './linear-attention-quads.ts';
+
+/** Blocks of 4 x 4 on and below the diagonal of a chunk's matrix of scores. */
+const BLOCKS = ((CHUNK / 4) * (CHUNK / 4 + 1)) / 2;
+
+/** Invocations of a workgroup of the scores: one per block, in whole subgroups. */
+export const SCORE_LANES = 160;
+/** Invocations of a workgroup of the solution. */
+export const SOLVE_LANES = 256;
+
+// token t of a chunk lies at t % 4 * 16 + t / 4, so that neighbours among the blocks read neighbours in memory
+const PLACES = `
+fn placeOf(token: u32) -> u32 { return token % 4u * ${CHUNK / 4}u + token / 4u; }`;
+
+// rows and keys of all tokens of the chunk, 4 channels at a time, already decayed to where they meet
+const channelTile = (lanes: number, same: boolean) => `
+${same ? '' : `var<workgroup> rawRows: array<vec4<f32>, ${CHUNK}>;`}
+var<workgroup> rawKeys: array<vec4<f32>, ${CHUNK}>;
+var<workgroup> decays: array<vec4<f32>, ${CHUNK}>;
+var<workgroup> blockDecays: array<vec4<f32>, ${CHUNK / 4}>;
+// halves of 4, 8, 16 and 32 tokens: rows of a second half have decayed since its middle, keys of a first half until then
+var<workgroup> met: array<vec4<f32>, ${4 * CHUNK}>;
+fn meet(lane: u32) {
+  if (lane < ${CHUNK / 4}u) { blockDecays[lane] = decays[4u * lane] + decays[4u * lane + 1u] + decays[4u * lane + 2u] + decays[4u * lane + 3u]; }
+  workgroupBarrier();
+  for (var x = lane; x < ${4 * CHUNK}u; x += ${lanes}u) {
+    let level = x / ${CHUNK}u;
+    let token = x % ${CHUNK}u;
+    let block = token / 4u;
+    var sum = vec4<f32>();
+    var row: vec4<f32>;
+    if (((block >> level) & 1u) == 1u) {
+      for (var i = (block >> level) << level; i < block; i++) { sum += blockDecays[i]; }
+      for (var i = 4u * block; i <= token; i++) { sum += decays[i]; }
+      row = ${same ? 'rawKeys' : 'rawRows'}[token];
+    } else {
+      for (var i = token + 1u; i < 4u * block + 4u; i++) { sum += decays[i]; }
+      for (var i = block + 1u; i < ((block >> level) + 1u) << level; i++) { sum += blockDecays[i]; }
+      row = rawKeys[token];
+    }
+    met[level * ${CHUNK}u + placeOf(token)] = row * exp(sum);
+  }
+  workgroupBarrier();
+}`;
+
+const dots = (row: string): string => `vec4<f32>(${each(4, (i) => `dot(${row}, k${i})`, ', ')})`;
+
+// acc0 .. acc3: 4 rows of the block (rowBlock, keyBlock) by 4 keys, a decay per channel
+function channelScores(same: boolean): string {
+  const rows = same ? 'rawKeys' : 'rawRows';
+  return `
+  for (var quad = 0u; quad < uniforms.keyQuads; quad++) {
+    workgroupBarrier();
+    if (lane < ${CHUNK}u) {
+      let t = first + lane;
+      let inside = t < last;
+      let token = (b * uniforms.time + min(t, last - 1u)) * uniforms.heads + stateHead;
+      rawKeys[lane] = select(vec4<f32>(), keyQuad(token, quad), inside);
+      decays[lane] = select(vec4<f32>(), logDecayQuad(token, quad), inside);
+      ${same ? '' : `rawRows[lane] = select(vec4<f32>(), queryQuad((b * uniforms.time + min(t, last - 1u)) * (uniforms.heads * uniforms.share) + head, quad), inside);`}
+    }
+    workgroupBarrier();
+    meet(lane);
+    if (rowBlock > keyBlock && alive) {
+      let level = ${CHUNK}u * firstLeadingBit(rowBlock ^ keyBlock);
+      ${each(4, (i) => `let k${i} = met[level + ${(CHUNK / 4) * i}u + keyBlock];`)}
+      ${each(4, (i) => `acc${i} += ${dots(`met[level + ${(CHUNK / 4) * i}u + rowBlock]`)};`)}
+    } else if (alive) {
+      // products of three factors of at most 1
+      let at = 4u * rowBlock;
+      let one = exp(decays[at + 1u]);
+      let two = exp(decays[at + 2u]);
+      let three = exp(decays[at + 3u]);
+      let k0 = rawKeys[at];
+      let k1 = rawKeys[at + 1u];
+      let k2 = rawKeys[at + 2u];
+      let r1 = ${rows}[at + 1u] * one;
+      let r2 = ${rows}[at + 2u] * two;
+      let r3 = ${rows}[at + 3u] * three;
+      ${same ? '' : `acc0.x += dot(rawRows[at], k0);`}
+      acc1 += vec4<f32>(dot(r1, k0), ${same ? '0.0' : 'dot(rawRows[at + 1u], k1)'}, 0.0, 0.0);
+      acc2 += vec4<f32>(dot(r2, k0 * one), dot(r2, k1), ${same ? '0.0' : 'dot(rawRows[at + 2u], k2)'}, 0.0);
+      acc3 += vec4<f32>(dot(r3 * two, k0 * one), dot(r3, k1 * two), dot(r3, k2), ${same ? '0.0' : 'dot(rawRows[at + 3u], rawKeys[at + 3u])'});
+    }
+  }`;
+}
+
+const QUADS = 4;
+const plainTile = (same: boolean, head: boolean) => `
+${same ? '' : `var<workgroup> rowTile: array<vec4<f32>, ${QUADS * CHUNK}>;`}
+var<workgroup> keyTile: array<vec4<f32>, ${QUADS * CHUNK}>;
+${head ? `var<workgroup> decays: array<f32, ${CHUNK}>;` : ''}`;
+
+// the same without a decay, or with one per head
+function plainScores(lanes: number, same: boolean, head: boolean): string {
+  const rows = same ? 'keyTile' : 'rowTile';
+  return `
+  ${head ? `if (lane < ${CHUNK}u) { decays[lane] = select(0.0, logDecayOf((b * uniforms.time + min(first + lane, last - 1u)) * uniforms.heads + stateHead), first + lane < last); }` : ''}
+  for (var start = 0u; start < uniforms.keyQuads; start += ${QUADS}u) {
+    workgroupBarrier();
+    for (var x = lane; x < ${QUADS * CHUNK}u; x += ${lanes}u) {
+      let t = first + x / ${QUADS}u;
+      let inside = t < last;
+      let token = b * uniforms.time + min(t, last - 1u);
+      let quad = x % ${QUADS}u;
+      let place = quad * ${CHUNK}u + placeOf(x / ${QUADS}u);
+      keyTile[place] = select(vec4<f32>(), keyQuad(token * uniforms.heads + stateHead, start + quad), inside);
+      ${same ? '' : 'rowTile[place] = select(vec4<f32>(), queryQuad(token * (uniforms.heads * uniforms.share) + head, start + quad), inside);'}
+    }
+    workgroupBarrier();
+    if (alive) {
+      for (var at = 0u; at < ${QUADS * CHUNK}u; at += ${CHUNK}u) {
+        ${each(4, (i) => `let k${i} = keyTile[at + ${(CHUNK / 4) * i}u + keyBlock];`)}
+        ${each(4, (i) => `acc${i} += ${dots(`${rows}[at + ${(CHUNK / 4) * i}u + rowBlock]`)};`)}
+      }
+    }
+  }
+  ${
+    head
+      ? `if (alive) {
+    let at = 4u * rowBlock;
+    let one = decays[at + 1u];
+    let two = decays[at + 2u];
+    let three = decays[at + 3u];
+    if (rowBlock > keyBlock) {
+      let from_ = 4u * keyBlock;
+      var between = decays[at];
+      for (var i = from_ + 4u; i < at; i++) { between += decays[i]; }
+      let keys = between + vec4<f32>(decays[from_ + 1u] + decays[from_ + 2u] + decays[from_ + 3u], decays[from_ + 2u] + decays[from_ + 3u], decays[from_ + 3u], 0.0);
+      acc0 *= exp(keys);
+      acc1 *= exp(keys + one);
+      acc2 *= exp(keys + (one + two));
+      acc3 *= exp(keys + (one + two + three));
+    } else {
+      acc1 *= exp(vec4<f32>(one, 0.0, 0.0, 0.0));
+      acc2 *= exp(vec4<f32>(one + two, two, 0.0, 0.0));
+      acc3 *= exp(vec4<f32>(one + two + three, two + three, three, 0.0));
+    }
+  }`
+      : ''
+  }`;
+}
+
+const BLOCK_OF_LANE = `
+  // block number lane of the lower triangle, counted row by row
+  let alive = lane < ${BLOCKS}u;
+  var rowBlock = 0u;
+  var keyBlock = min(lane, ${BLOCKS - 1}u);
+  while (keyBlock > rowBlock) { rowBlock++; keyBlock -= rowBlock; }
+  ${each(4, (i) => `var acc${i} = vec4<f32>();`)}`;
+
+const triangle = ({ decay }: ChunkVariant, lanes: number, same: boolean): { memory: string; body: string } =>
+  decay === 'channel'
+    ? { memory: channelTile(lanes, same), body: channelScores(same) }
+    : { memory: plainTile(same, decay === 'head'), body: plainScores(lanes, same, decay === 'head') };
+
+/**
+ * `scores_ij = scale sum_d q_id exp(g_(j+1) + .. + g_i)_d k_jd` for i >= j of every chunk, [B, T, Hq, 64]; numbers above the diagonal hold garbage
+ * outside of its own blocks of 4 x 4.
+ *
+ * A workgroup of 160 per chunk and query head, an invocation per block of 4 x 4 on or below the diagonal. 128 Dk loads (192 Dk with a decay per
+ * channel) and 2176 Dk multiply-adds; 8 KB of workgroup memory. With a decay per channel pairs meet in the middle of the smallest aligned
+ * block of 8, 16, 32 or 64 tokens that holds both, so that no exponent is positive and each is a sum of its own terms: 4 exponentials per
+ * token and channel.
+ */
+export function scoresSource(variant: ChunkVariant): string {
+  const { memory, body } = triangle(variant, SCORE_LANES, false);
+  return `${quadReader('query', 'key', variant.wide)}${quadReader('key', 'key', variant.wide)}${decayReader(variant)}${PLACES}${memory}
+fn kernel(group: vec3<u32>, local: vec3<u32>, lane: u32) {${chunkPlace('(uniforms.heads * uniforms.share)')}
+  let stateHead = head / uniforms.share;${BLOCK_OF_LANE}${body}
+  if (alive) {
+    ${each(
+      4,
+      (i) => `{
+      let t = first + 4u * rowBlock + ${i}u;
+      if (t < last) { scores[((b * uniforms.time + t) * (uniforms.heads * uniforms.share) + head) * ${CHUNK / 4}u + keyBlock] = uniforms.scale * acc${i}; }
+    }`,
+    )}
+  }
+}
+`;
+}
+
+/**
+ * The delta rules' `W = (I + A)^-1 beta K'` and `U = (I + A)^-1 beta V` of every chunk, with `A_ij = beta_i k_i exp(g_(j+1) + .. + g_i) k_j` below
+ * the diagonal and K' the keys, decayed from the chunk's start: what is written is `U - W S`.
+ *
+ * A workgroup of 256 per chunk and state head: the matrix as in the scores, then an invocation per column of K' and V goes down the rows with
+ * its column in registers. 64 (2 Dk + Dv) loads, 2176 Dk + 2080 (Dk + Dv) multiply-adds, 16 KB of workgroup memory.
+ */
+export function solveSource(variant: ChunkVariant): string {
+  const { decay, wide } = variant;
+  const { memory, body } = triangle(variant, SOLVE_LANES, true);
+  const one = (tensor: string, width: string) =>
+    wide ? `${tensor}[row * uniforms.${width}Quads + c / 4u][c % 4u]` : `${tensor}[row * uniforms.${width}Dim + c]`;
+  const since = { none: '', head: ' * since[row]', channel: ' * since[row * 4u * uniforms.keyQuads + c]' }[decay];
+  const blockAt = (row: number, column: number) => 4 * ((row * (row + 1)) / 2 + column);
+  return `${quadReader('key', 'key', wide)}${decayReader(variant)}${PLACES}${memory}
+// blocks of 4 x 4 of A, column by column
+var<workgroup> system: array<vec4<f32>, ${4 * BLOCKS}>;
+fn rightSide(b: u32, head: u32, t: u32, last: u32, column: u32) -> vec4<f32> {
+  var four = vec4<f32>();
+  let keys = 4u * uniforms.keyQuads;
+  for (var i = 0u; i < 4u; i++) {
+    if (t + i < last) {
+      let row = (b * uniforms.time + t + i) * uniforms.heads + head;
+      if (column < uniforms.keyDim) { let c = column; four[i] = beta[row] * ${one('key', 'key')}${since}; }
+      if (column >= keys && column - keys < uniforms.valueDim) { let c = column - keys; four[i] = beta[row] * ${one('value', 'value')}; }
+    }
+  }
+  return four;
+}
+fn keep(b: u32, head: u32, t: u32, last: u32, column: u32, four: vec4<f32>) {
+  let keys = 4u * uniforms.keyQuads;
+  for (var i = 0u; i < 4u; i++) {
+    if (t + i < last) {
+      let row = (b * uniforms.time + t + i) * uniforms.heads + head;
+      if (column < keys) { written[row * keys + column] = four[i]; }
+      else { update[row * 4u * uniforms.valueQuads + column - keys] = four[i]; }
+    }
+  }
+}
+fn kernel(group: vec3<u32>, local: vec3<u32>, lane: u32) {${chunkPlace('uniforms.heads')}
+  let stateHead = head;${BLOCK_OF_LANE}${body}
+  if (alive) {
+    var strength = vec4<f32>();
+    for (var i = 0u; i < 4u; i++) {
+      let t = first + 4u * rowBlock + i;
+      if (t < last) { strength[i] = beta[(b * uniforms.time + t) * uniforms.heads + head]; }
+    }
+    ${each(4, (i) => `system[4u * lane + ${i}u] = strength * vec4<f32>(${each(4, (j) => `acc${j}.${'xyzw'[i]}`, ', ')});`)}
+  }
+  workgroupBarrier();
+  for (var column = lane; column < 4u * (uniforms.keyQuads + uniforms.valueQuads); column += ${SOLVE_LANES}u) {
+    ${each(
+      CHUNK / 4,
+      (row) => `var x${row} = rightSide(b, head, first + ${4 * row}u, last, column);
+    ${each(row, (before) => {
+      const at = blockAt(row, before);
+      return `x${row} -= system[${at}] * x${before}.x + system[${at + 1}] * x${before}.y + system[${at + 2}] * x${before}.z + system[${at + 3}] * x${before}.w;`;
+    })}
+    x${row} -= vec4<f32>(0.0, system[${blockAt(row, row)}].yzw) * x${row}.x;
+    x${row} -= vec4<f32>(0.0, 0.0, system[${blockAt(row, row) + 1}].zw) * x${row}.y;
+    x${row}.w -= system[${blockAt(row, row) + 2}].w * x${row}.z;
+    keep(b, head, first + ${4 * row}u, last, column, x${row});`,
+    )}
+  }
+}
+`;
+}
