@@ -8,6 +8,12 @@ export function checkDivides(mechanism: string, argument: string, divisor: numbe
   fail({ mechanism, argument, wanted: `a divisor of ${extent}`, given, remedy: 'Choose one that leaves no rest.' });
 }
 
+/** Checks that a setting counts something: a whole number, at least 1. */
+export function checkCount(mechanism: string, argument: string, count: number): void {
+  if (Number.isInteger(count) && count >= 1) return;
+  fail({ mechanism, argument, wanted: 'a whole number, at least 1', given: String(count), remedy: 'Leave it out.' });
+}
+
 /** Whole numbers as the float32 numbers that gpu.js knows, each checked to be in its range. */
 export function wholeNumbers(
   mechanism: string,

@@ -1,5 +1,6 @@
 import { checkArray, view } from './array.ts';
 import type { GpujsArray, View } from './array.ts';
+import { joinSteps } from './concat.ts';
 import { kernelSource, step, variants } from './program.ts';
 import type { Program, Steps, Value } from './program.ts';
 import type { Gpujs, Placement } from './run.ts';
@@ -27,56 +28,71 @@ interface Settings {
   readonly reverse: boolean;
 }
 
-const begin = variants((state: boolean) =>
+/** The state after a chunk of steps: the recurrence itself, from the state before the chunk. */
+export const carry = variants((before: boolean) =>
   kernelSource(
-    'linearScan.begin',
-    { decay: 'Input', input: 'Input', state: state && 'Input', first: 'Integer' },
+    'linearScan.carry',
+    { decay: 'Input', entry: 'Input', before: before && 'Input', first: 'Integer', count: 'Integer', direction: 'Integer' },
     `const x = this.thread.x;
-    const t = this.thread.y;
     const b = this.thread.z;
-    let value = input[b][t][x];
-    ${state ? 'if (t === first) { value = value + decay[b][t][x] * state[b][0][x]; }' : ''}
+    let value = ${before ? 'before[b][0][x]' : '0.0'};
+    for (let i = 0; i < count; i++) {
+      const at = first + i * direction;
+      value = value * decay[b][at][x] + entry[b][at][x];
+    }
     return value;`,
   ),
 );
 
-const doubleHidden = kernelSource(
-  'linearScan.doubleHidden',
-  { decay: 'Input', hidden: 'Input', offset: 'Integer', time: 'Integer' },
-  `const x = this.thread.x;
-  const t = this.thread.y;
-  const b = this.thread.z;
-  const from = t - offset;
-  let value = hidden[b][t][x];
-  if (from >= 0 && from < time) { value = value + decay[b][t][x] * hidden[b][from][x]; }
-  return value;`,
-);
-
-const doubleDecay = kernelSource(
-  'linearScan.doubleDecay',
-  { decay: 'Input', offset: 'Integer', time: 'Integer' },
-  `const x = this.thread.x;
-  const t = this.thread.y;
-  const b = this.thread.z;
-  const from = t - offset;
-  let value = decay[b][t][x];
-  if (from >= 0 && from < time) { value = value * decay[b][from][x]; }
-  return value;`,
+/** The state after every step, from the one before its chunk: row i of `carried` stands before chunk i + skip. */
+const fill = variants((carried: boolean) =>
+  kernelSource(
+    'linearScan.fill',
+    {
+      decay: 'Input',
+      entry: 'Input',
+      carried: carried && 'Input',
+      skip: carried && 'Integer',
+      chunk: 'Integer',
+      first: 'Integer',
+      direction: 'Integer',
+    },
+    `const x = this.thread.x;
+    const b = this.thread.z;
+    const place = (this.thread.y - first) * direction;
+    const index = Math.floor((place + 0.5) / chunk);
+    let value = 0.0;
+    ${carried ? 'if (index >= skip) { value = carried[b][index - skip][x]; }' : ''}
+    const begin = index * chunk;
+    for (let i = 0; i < place - begin + 1; i++) {
+      const at = first + (begin + i) * direction;
+      value = value * decay[b][at][x] + entry[b][at][x];
+    }
+    return value;`,
+  ),
 );
 
 const rowAt = kernelSource('linearScan.rowAt', { hidden: 'Input', at: 'Integer' }, 'return hidden[this.thread.z][at][this.thread.x];');
 
-/** h_t = a_t h_{t-1} + b_t along y, by doubling: after the pass with offset 2^i every number has seen 2^(i+1) steps. */
-export function* scanSteps(decay: Value, hidden: Value, reverse: boolean): Steps<Value> {
-  const [x, time, z] = hidden.extents;
-  let [a, h] = [decay, hidden];
-  for (let reach = 1; reach < time; reach *= 2) {
-    const offset = reverse ? -reach : reach;
-    const next = yield* step(doubleHidden, [x, time, z], [a, h, offset, time]);
-    if (2 * reach < time) a = yield* step(doubleDecay, [x, time, z], [a, offset, time]);
-    h = next;
+/**
+ * h_t = a_t h_{t-1} + b_t along y, in chunks of about sqrt(T) steps: a run per chunk carries the state along, a last one fills the chunks in.
+ *
+ * No decays are multiplied with one another, so nothing overflows that the recurrence itself would not.
+ */
+export function* scanSteps(decay: Value, entry: Value, reverse: boolean, state?: Value): Steps<Value> {
+  const [x, time, z] = entry.extents;
+  const [first, direction] = reverse ? [time - 1, -1] : [0, 1];
+  const chunk = Math.ceil(Math.sqrt(time));
+  const borders = state ? [state] : [];
+  const skip = 1 - borders.length;
+  for (let start = 0; start + chunk < time; start += chunk) {
+    const before = borders.at(-1);
+    const values = [decay, entry, before, first + start * direction, chunk, direction];
+    borders.push(yield* step(carry(before !== undefined), [x, 1, z], values));
   }
-  return h;
+  const carried = borders.length > 0;
+  const places = carried ? [yield* joinSteps(borders), skip] : [];
+  return yield* step(fill(carried), [x, time, z], [decay, entry, ...places, chunk, first, direction]);
 }
 
 /** The row y = at of a value. */
@@ -84,14 +100,13 @@ export function* rowSteps(hidden: Value, at: number): Steps<Value> {
   return yield* step(rowAt, [hidden.extents[0], 1, hidden.extents[2]], [hidden, at]);
 }
 
-const forward: Program<Settings> = function* ({ decay, input, state }, { batch, time, channels, reverse }) {
-  const first = reverse ? time - 1 : 0;
-  const start = yield* step(begin(state !== undefined), [channels, time, batch], [decay, input, state, first]);
-  const hidden = yield* scanSteps(decay!, start, reverse);
+const forward: Program<Settings> = function* ({ decay, input, state }, { time, reverse }) {
+  const hidden = yield* scanSteps(decay!, input!, reverse, state);
   return { hidden, state: yield* rowSteps(hidden, reverse ? 0 : time - 1) };
 };
 
-const joinCotangents = kernelSource(
+/** The gradient of all states, with that of the final state at its place. */
+export const joinCotangents = kernelSource(
   'linearScan.joinCotangents',
   { ofHidden: 'Input', ofState: 'Input', last: 'Integer' },
   `const x = this.thread.x;
@@ -102,7 +117,8 @@ const joinCotangents = kernelSource(
   return value;`,
 );
 
-const neighbourDecay = kernelSource(
+/** The decay of the step that follows, 0 after the last. */
+export const neighbourDecay = kernelSource(
   'linearScan.neighbourDecay',
   { decay: 'Input', offset: 'Integer', time: 'Integer' },
   `const from = this.thread.y + offset;
@@ -111,7 +127,8 @@ const neighbourDecay = kernelSource(
   return value;`,
 );
 
-const ofDecay = variants((state: boolean) =>
+/** The gradient of the decays: what stood before a step, times what is carried back to it. */
+export const ofDecay = variants((state: boolean) =>
   kernelSource(
     'linearScan.ofDecay',
     { hidden: 'Input', carried: 'Input', state: state && 'Input', offset: 'Integer', time: 'Integer' },
@@ -124,7 +141,8 @@ const ofDecay = variants((state: boolean) =>
   ),
 );
 
-const ofState = kernelSource(
+/** The gradient of the state before the first step. */
+export const ofState = kernelSource(
   'linearScan.ofState',
   { decay: 'Input', carried: 'Input', first: 'Integer' },
   'return decay[this.thread.z][first][this.thread.x] * carried[this.thread.z][first][this.thread.x];',
@@ -135,9 +153,7 @@ const backward: Program<Settings> = function* (inputs, { batch, time, channels, 
   const [first, last] = reverse ? [time - 1, 0] : [0, time - 1];
   const offset = reverse ? -1 : 1;
   const extents = [channels, time, batch] as const;
-  let start: Value;
-  if (stateCotangent) start = yield* step(joinCotangents, extents, [cotangent, stateCotangent, last]);
-  else start = yield* step(begin(false), extents, [decay, cotangent, last]);
+  const start = stateCotangent ? yield* step(joinCotangents, extents, [cotangent, stateCotangent, last]) : cotangent!;
   // g_t = c_t + a_{t+1} g_{t+1}: the same scan the other way, with its neighbour's decay
   const next = yield* step(neighbourDecay, extents, [decay, offset, time]);
   const carried = yield* scanSteps(next, start, !reverse);
@@ -166,9 +182,9 @@ function arrange(inputs: LinearScanInputs, reverse: boolean): { views: Record<st
 }
 
 /**
- * Linear recurrence h_t = a_t h_{t-1} + b_t per channel, by doubling: 2 ceil(log2 T) passes in one plan, T log T work.
+ * Linear recurrence h_t = a_t h_{t-1} + b_t per channel, in one plan of 2 sqrt(T) runs; at most sqrt(T) steps are computed again per number.
  *
- * Decays are at most 1 in magnitude: products of larger ones over 2^i steps can overflow before the recurrence itself would.
+ * Decays may have any magnitude: they are never multiplied with one another, so nothing overflows before the recurrence itself does.
  *
  * @returns hidden [B, T, C], and state [B, C], the hidden value computed last
  * @throws SeqLoomError when the shapes do not fit
