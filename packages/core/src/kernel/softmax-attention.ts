@@ -1,8 +1,12 @@
 import type * as tf from '@tensorflow/tfjs-core';
 import { fail } from '../error.ts';
 import { defineKernel } from './define.ts';
+import { softmaxAttentionAttributes } from './softmax-attention/attributes.ts';
+import type { SoftmaxAttentionAttributes, SoftmaxAttentionOptions } from './softmax-attention/attributes.ts';
 import { attentionForward } from './softmax-attention/forward.ts';
 import { attentionGradient } from './softmax-attention/gradient.ts';
+
+export type { SoftmaxAttentionAttributes, SoftmaxAttentionOptions };
 
 /** Inputs of `SoftmaxAttention`: float32, layout batch, time, heads, channels. */
 export type SoftmaxAttentionInputs = {
@@ -23,44 +27,6 @@ export type SoftmaxAttentionInputs = {
   /** [H], ALiBi: adds -slope |query position - key position| */
   readonly slopes?: tf.Tensor | undefined;
 };
-
-/** Attributes of `SoftmaxAttention`, all filled in. */
-export type SoftmaxAttentionAttributes = {
-  readonly scale: number;
-  readonly causal: boolean;
-  readonly window: number | null;
-  readonly dilation: number;
-  readonly sinks: number;
-  readonly prefix: number;
-  readonly softCap: number | null;
-  readonly blockSize: number;
-  readonly aligned: boolean;
-};
-
-/** Options of `softmaxAttention`. */
-export interface SoftmaxAttentionOptions {
-  /** multiplies query-key products; default D^-0.5 */
-  readonly scale?: number | undefined;
-  /** hides keys after the query; default false */
-  readonly causal?: boolean | undefined;
-  /** number of keys seen, self included: distance < window (on both sides when not causal); default null, no window */
-  readonly window?: number | null | undefined;
-  /** only keys at a distance that this divides; default 1 */
-  readonly dilation?: number | undefined;
-  /** keys at positions below this stay visible outside the window, though not from before them when causal; default 0 */
-  readonly sinks?: number | undefined;
-  /** keys at positions below this are visible to every query; default 0 */
-  readonly prefix?: number | undefined;
-  /** c in c tanh(score / c), applied before any bias; default null, no cap */
-  readonly softCap?: number | null | undefined;
-  /** keys (and queries) per tile: memory grows with T blockSize; default 512, or near the window */
-  readonly blockSize?: number | undefined;
-  /**
-   * a promise that every key position is its index j or -1 and that there are no query positions, so that excluded tiles can be
-   * skipped although positions are given; changes no result; default false
-   */
-  readonly aligned?: boolean | undefined;
-}
 
 /** The `SoftmaxAttention` contract: online softmax over tiles of keys, gradient by recomputation from logSumExp. */
 export const softmaxAttentionKernel = defineKernel<SoftmaxAttentionInputs, SoftmaxAttentionAttributes, 'output' | 'logSumExp'>({
@@ -103,7 +69,6 @@ export function softmaxAttention(
       `G = ${G}`,
       'Use a key head count that divides the query head count.',
     );
-  if (queryPositions && options.aligned) reject('queryPositions', 'absent with options.aligned', 'a tensor', 'Leave out one of the two.');
   if (queryPositions) shapeOf('queryPositions', queryPositions, [B, T]);
   if (keyPositions) shapeOf('keyPositions', keyPositions, [B, S]);
   if (bias) {
@@ -119,34 +84,11 @@ export function softmaxAttention(
   if (sinkLogits) shapeOf('sinkLogits', sinkLogits, [H]);
   if (slopes) shapeOf('slopes', slopes, [H]);
 
-  const {
-    scale = D ** -0.5,
-    causal = false,
-    window = null,
-    dilation = 1,
-    sinks = 0,
-    prefix = 0,
-    softCap = null,
-    aligned = false,
-  } = options;
-  if (!Number.isFinite(scale)) reject('options.scale', 'a finite number', String(scale), 'Leave it out for D^-0.5.');
-  if (window !== null) whole('options.window', window, 1);
-  whole('options.dilation', dilation, 1);
-  whole('options.sinks', sinks, 0);
-  whole('options.prefix', prefix, 0);
-  if (softCap !== null && !(softCap > 0 && Number.isFinite(softCap)))
-    reject('options.softCap', 'a finite number above 0, or null', String(softCap), 'Leave it out for no cap.');
-  const blockSize = options.blockSize ?? tileSize(window);
-  whole('options.blockSize', blockSize, 1);
-  return softmaxAttentionKernel.run(inputs, { scale, causal, window, dilation, sinks, prefix, softCap, blockSize, aligned }) as {
+  const attributes = softmaxAttentionAttributes(options, { headDim: D, queryPositions: Boolean(queryPositions) });
+  return softmaxAttentionKernel.run(inputs, attributes) as {
     output: tf.Tensor4D;
     logSumExp: tf.Tensor3D;
   };
-}
-
-/** 512, or the multiple of 64 that holds the window: small tiles waste less at a window's edges. */
-function tileSize(window: number | null): number {
-  return window === null ? 512 : Math.min(512, Math.max(128, Math.ceil(window / 64) * 64));
 }
 
 function shapeOf(argument: string, tensor: tf.Tensor, wanted: readonly (number | string)[]): readonly number[] {
@@ -163,11 +105,6 @@ function shapeOf(argument: string, tensor: tf.Tensor, wanted: readonly (number |
   if (given.includes(0))
     reject(argument, 'without empty axes', `[${given.join(', ')}]`, 'Skip the call when there is nothing to attend to.');
   return given;
-}
-
-function whole(argument: string, given: number, least: number): void {
-  if (!Number.isInteger(given) || given < least)
-    reject(argument, `a whole number of at least ${least}`, String(given), 'See SoftmaxAttentionOptions.');
 }
 
 function reject(argument: string, wanted: string, given: string, remedy: string): never {

@@ -1,162 +1,209 @@
+import { softCapText } from './activation.ts';
 import { checkArray, view } from './array.ts';
-import type { GpujsArray } from './array.ts';
+import type { GpujsArray, View } from './array.ts';
+import { attendBackwards } from './attention-passes.ts';
+import type { GradientRows, PieceGradients } from './attention-passes.ts';
+import { fromKeyRows, rowKinds, rowProducts, rowText, rowValues, tileExtents } from './attention-tiles.ts';
+import type { Tiling } from './attention-tiles.ts';
 import { joinSteps } from './concat.ts';
 import { kernelSource, step, variants } from './program.ts';
-import type { Program, Value } from './program.ts';
+import type { Program, Steps, Value } from './program.ts';
 import type { Gpujs } from './run.ts';
-import { arrangeAttention, blockStarts, placeText, scoreSteps } from './softmax-attention.ts';
-import type { AttentionSettings, SoftmaxAttentionInputs, SoftmaxAttentionOptions } from './softmax-attention.ts';
+import { arrangeSoftmaxAttention } from './softmax-attention.ts';
+import type { SoftmaxAttentionInputs, SoftmaxAttentionOptions } from './softmax-attention.ts';
+import { keyBlocks, placeKinds, placeText, placeValues } from './softmax-attention-scores.ts';
+import type { AttentionSettings, KeyBlock } from './softmax-attention-scores.ts';
 
-const agreements = kernelSource(
-  'softmaxAttention.agreements',
-  { output: 'Input', cotangent: 'Input', heads: 'Integer', valueWidth: 'Integer' },
-  `const b = Math.floor((this.thread.y + 0.5) / heads);
-  const start = (this.thread.y - b * heads) * valueWidth;
-  let sum = 0.0;
-  for (let i = 0; i < valueWidth; i++) {
-    sum += output[b][this.thread.x][start + i] * cotangent[b][this.thread.x][start + i];
-  }
-  return sum;`,
+const ofProducts = kernelSource(
+  'softmaxAttention.ofProducts',
+  { ofScore: 'Input', product: 'Input', scale: 'Float', cap: 'Float' },
+  `const bare = scale * product[this.thread.z][this.thread.y][this.thread.x];
+  ${softCapText('limited', 'bare', 'cap')}
+  return limitedSlope * ofScore[this.thread.z][this.thread.y][this.thread.x];`,
 );
 
-const probabilities = kernelSource(
-  'softmaxAttention.probabilities',
-  { score: 'Input', logSumExp: 'Input', heads: 'Integer' },
-  `const b = Math.floor((this.thread.z + 0.5) / heads);
-  const value = score[this.thread.z][this.thread.y][this.thread.x];
-  let weight = Math.exp(value - logSumExp[b][this.thread.y][this.thread.z - b * heads]);
-  if (value < -1e29) { weight = 0.0; }
-  return weight;`,
-);
-
-const ofScores = variants((capped: boolean) =>
+const ofBias = variants((first: boolean) =>
   kernelSource(
-    'softmaxAttention.ofScores',
-    {
-      weight: 'Input',
-      value: 'Input',
-      cotangent: 'Input',
-      agreement: 'Input',
-      slope: capped && 'Input',
-      start: 'Integer',
-      heads: 'Integer',
-      groups: 'Integer',
-      valueWidth: 'Integer',
-      scale: 'Float',
-    },
-    `${placeText}
-    const z = this.thread.z;
-    let sum = -agreement[0][z][row];
-    for (let i = 0; i < valueWidth; i++) {
-      sum += cotangent[b][row][head * valueWidth + i] * value[b][start + this.thread.x][group * valueWidth + i];
-    }
-    return scale * weight[z][row][this.thread.x] * sum${capped ? ' * slope[z][row][this.thread.x]' : ''};`,
-  ),
-);
-
-const ofQuery = variants((first: boolean) =>
-  kernelSource(
-    'softmaxAttention.ofQuery',
+    'softmaxAttention.ofBias',
     {
       ofScore: 'Input',
-      key: 'Input',
       gradient: !first && 'Input',
       start: 'Integer',
       count: 'Integer',
-      heads: 'Integer',
+      time: 'Integer',
       groups: 'Integer',
-      width: 'Integer',
+      share: 'Integer',
+      biasHeads: 'Integer',
+      batchSum: 'Integer',
+      headSum: 'Integer',
     },
-    `const head = Math.floor((this.thread.x + 0.5) / width);
-    const group = Math.floor((head * groups + 0.5) / heads);
-    const channel = this.thread.x - head * width + group * width;
-    const b = this.thread.z;
-    const z = b * heads + head;
-    let sum = ${first ? '0.0' : 'gradient[b][this.thread.y][this.thread.x]'};
-    for (let i = 0; i < count; i++) { sum += ofScore[z][this.thread.y][i] * key[b][start + i][channel]; }
+    `const bb = Math.floor((this.thread.z + 0.5) / biasHeads);
+    const bh = this.thread.z - bb * biasHeads;
+    const column = this.thread.x - start;
+    let sum = ${first ? '0.0' : 'gradient[this.thread.z][this.thread.y][this.thread.x]'};
+    if (column >= 0 && column < count) {
+      for (let i = 0; i < batchSum; i++) {
+        for (let j = 0; j < headSum; j++) {
+          const h = bh + j;
+          const g = Math.floor((h + 0.5) / share);
+          sum += ofScore[(bb + i) * groups + g][(h - g * share) * time + this.thread.y][column];
+        }
+      }
+    }
     return sum;`,
   ),
 );
 
-/** Sums over the queries and over the heads that share a key: dk from dscore and q, dv from the weights and the cotangent. */
-const ofKeyOrValue = kernelSource(
-  'softmaxAttention.ofKeyOrValue',
-  { weight: 'Input', source: 'Input', time: 'Integer', heads: 'Integer', shared: 'Integer', width: 'Integer' },
-  `const b = this.thread.z;
-  const group = Math.floor((this.thread.x + 0.5) / width);
-  const channel = this.thread.x - group * width;
-  let sum = 0.0;
-  for (let i = 0; i < shared; i++) {
-    const head = group * shared + i;
-    for (let j = 0; j < time; j++) {
-      sum += weight[b * heads + head][j][this.thread.y] * source[b][j][head * width + channel];
+const ofSlopeRows = variants((first: boolean, queryPositions: boolean, keyPositions: boolean) =>
+  kernelSource(
+    'softmaxAttention.ofSlopeRows',
+    {
+      ofScore: 'Input',
+      sums: !first && 'Input',
+      start: 'Integer',
+      count: 'Integer',
+      ...placeKinds({ queryPositions, keyPositions }),
+      ...rowKinds,
+    },
+    `${rowText('this.thread.x', 'this.thread.y')}
+    let sum = ${first ? '0.0' : 'sums[0][this.thread.y][this.thread.x]'};
+    for (let i = 0; i < count; i++) {
+      const column = start + i;
+      ${placeText({ queryPositions, keyPositions })}
+      sum -= gap * ofScore[this.thread.y][this.thread.x][i];
     }
-  }
+    return sum;`,
+  ),
+);
+
+/** Sums of something per row over time, [H, B, 1]; of the sink logits' gradients themselves where these are given. */
+const headSums = variants((sink: boolean) =>
+  kernelSource(
+    'softmaxAttention.headSums',
+    { rows: 'Input', sinkLogits: sink && 'Input', logSumExp: sink && 'Input', time: 'Integer', groups: 'Integer', share: 'Integer' },
+    `const h = this.thread.x;
+    const b = this.thread.y;
+    const g = Math.floor((h + 0.5) / share);
+    let sum = 0.0;
+    for (let i = 0; i < time; i++) {
+      ${
+        sink
+          ? `let top = logSumExp[b][i][h];
+      if (top < -1e29) { top = -1e29; }
+      sum -= Math.exp(sinkLogits[0][0][h] - top) * rows[0][b * groups + g][(h - g * share) * time + i];`
+          : 'sum += rows[0][b * groups + g][(h - g * share) * time + i];'
+      }
+    }
+    return sum;`,
+  ),
+);
+
+const batchSums = kernelSource(
+  'softmaxAttention.batchSums',
+  { perBatch: 'Input', batch: 'Integer' },
+  `let sum = 0.0;
+  for (let i = 0; i < batch; i++) { sum += perBatch[0][i][this.thread.x]; }
   return sum;`,
 );
 
+function* sumPerHead(
+  rows: Value,
+  { batch, heads, groups, share, time }: Tiling,
+  sinks: readonly [] | readonly [sinkLogits: Value, logSumExp: Value],
+): Steps<Value> {
+  const perBatch = yield* step(headSums(sinks.length > 0), [heads, batch, 1], [rows, ...sinks, time, groups, share]);
+  return yield* step(batchSums, [heads, 1, 1], [perBatch, batch]);
+}
+
 const backward: Program<AttentionSettings> = function* (inputs, settings) {
-  const { batch, time, keys, heads, groups, width, valueWidth, scale, softCap, blockSize } = settings;
-  const { query, key, value, output, logSumExp, cotangent } = inputs;
-  const capped = softCap > 0;
-  const agreement = yield* step(agreements, [time, batch * heads, 1], [output, cotangent, heads, valueWidth]);
-  const keyPieces: Value[] = [];
-  const valuePieces: Value[] = [];
-  let gradient: Value | undefined;
-  for (const start of blockStarts(settings)) {
-    const count = Math.min(blockSize, keys - start);
-    const score = yield* scoreSteps(inputs, settings, start);
-    const weight = yield* step(probabilities, score.extents, [score, logSumExp, heads]);
-    const slope = capped ? yield* scoreSteps(inputs, settings, start, 'slope') : undefined;
-    const values = [weight, value, cotangent, agreement, slope, start, heads, groups, valueWidth, scale];
-    const ofScore = yield* step(ofScores(capped), score.extents, values);
-    const queryValues = [ofScore, key, gradient, start, count, heads, groups, width];
-    gradient = yield* step(ofQuery(start === 0), [heads * width, time, batch], queryValues);
-    const shared = heads / groups;
-    keyPieces.push(yield* step(ofKeyOrValue, [groups * width, count, batch], [ofScore, query, time, heads, shared, width]));
-    valuePieces.push(yield* step(ofKeyOrValue, [groups * valueWidth, count, batch], [weight, cotangent, time, heads, shared, valueWidth]));
-  }
-  return { query: gradient!, key: yield* joinSteps(keyPieces), value: yield* joinSteps(valuePieces) };
+  const { batch, time, keys, heads, groups, share, scale, softCap, biasBatch, biasHeads } = settings;
+  const { bias, slopes, sinkLogits, logSumExp, queryPositions, keyPositions } = inputs;
+  const [height, tiles] = tileExtents(settings);
+  const pieces = { key: [] as Value[], value: [] as Value[] };
+  const sums: { bias?: Value; slopeRows?: Value } = {};
+  const slope =
+    softCap === null
+      ? null
+      : (ofScore: Value, product: Value): Steps<Value> => step(ofProducts, product.extents, [ofScore, product, scale, softCap]);
+  const collect = function* ({ start, count }: KeyBlock, found: PieceGradients, sources: GradientRows): Steps<void> {
+    pieces.key.push(yield* rowProducts(found.ofProduct, sources.query, {}, true));
+    pieces.value.push(yield* rowProducts(found.weight, sources.cotangent, {}, true));
+    if (bias) {
+      const shared = [biasBatch === 1 ? batch : 1, biasHeads === 1 ? heads : 1];
+      const values = [found.ofScore, sums.bias, start, count, time, groups, share, biasHeads, ...shared];
+      sums.bias = yield* step(ofBias(!sums.bias), [keys, time, biasBatch * biasHeads], values);
+    }
+    if (slopes) {
+      const source = ofSlopeRows(!sums.slopeRows, queryPositions !== undefined, keyPositions !== undefined);
+      const values = [found.ofScore, sums.slopeRows, start, count, ...placeValues(inputs, settings), ...rowValues(settings)];
+      sums.slopeRows = yield* step(source, [height, tiles, 1], values);
+    }
+  };
+  const { query, agreement } = yield* attendBackwards(inputs, settings, keyBlocks(inputs, settings), scale, slope, collect);
+  return {
+    query,
+    key: yield* fromKeyRows(yield* joinSteps(pieces.key), settings, scale),
+    value: yield* fromKeyRows(yield* joinSteps(pieces.value), settings, 1),
+    ...(sums.bias && { bias: sums.bias }),
+    ...(sinkLogits && { sinkLogits: yield* sumPerHead(agreement, settings, [sinkLogits, logSumExp!]) }),
+    ...(sums.slopeRows && { slopes: yield* sumPerHead(sums.slopeRows, settings, []) }),
+  };
 };
 
-/** Inputs of `softmaxAttentionGradient`. */
-export interface SoftmaxAttentionGradientInputs extends SoftmaxAttentionInputs {
-  /** [B, T, H, Dv], as `softmaxAttention` gave it */
+/** Inputs that gradients of attention need besides those of attention itself. */
+export interface AttentionCotangents {
+  /** [B, T, H, Dv], as the forward pass gave it */
   readonly output: GpujsArray;
-  /** [B, T, H], as `softmaxAttention` gave it */
+  /** [B, T, H], as the forward pass gave it */
   readonly logSumExp: GpujsArray;
   /** gradient of the output [B, T, H, Dv] */
   readonly cotangent: GpujsArray;
+  /** gradient of the log-sum-exp [B, T, H]; zeros when left out */
+  readonly logSumExpCotangent?: GpujsArray | undefined;
 }
+
+/** Checks what the forward pass gave and the gradients of it. */
+export function cotangentViews(mechanism: string, given: AttentionCotangents, tiling: Tiling): Record<string, View | undefined> {
+  const { output, logSumExp, cotangent, logSumExpCotangent } = given;
+  const { batch, time, heads, valueWidth } = tiling;
+  checkArray(mechanism, 'output', output, [batch, time, heads, valueWidth]);
+  checkArray(mechanism, 'logSumExp', logSumExp, [batch, time, heads]);
+  checkArray(mechanism, 'cotangent', cotangent, output.shape);
+  if (logSumExpCotangent) checkArray(mechanism, 'logSumExpCotangent', logSumExpCotangent, logSumExp.shape);
+  return {
+    output: view(output, heads * valueWidth, time, batch),
+    logSumExp: view(logSumExp, heads, time, batch),
+    cotangent: view(cotangent, heads * valueWidth, time, batch),
+    logSumExpCotangent: logSumExpCotangent && view(logSumExpCotangent, heads, time, batch),
+  };
+}
+
+/** Inputs of `softmaxAttentionGradient`. */
+export interface SoftmaxAttentionGradientInputs extends SoftmaxAttentionInputs, AttentionCotangents {}
 
 /**
  * Gradients of `softmaxAttention`: the weights are computed again from the log-sum-exp, block of keys by block of keys.
  *
- * A gradient of the log-sum-exp itself is not taken into account.
+ * Only the gradient of a bias is as large as the bias, T times S.
  *
- * @returns query, key and value, in the shapes of the inputs
+ * @returns query, key and value, and bias, sinkLogits and slopes where they are given, in the shapes of the inputs
+ * @throws SeqLoomError when a shape or an option does not fit
  */
 export async function softmaxAttentionGradient(
   gpujs: Gpujs,
   inputs: SoftmaxAttentionGradientInputs,
   options: SoftmaxAttentionOptions = {},
-): Promise<{ query: GpujsArray; key: GpujsArray; value: GpujsArray }> {
-  const { views, settings } = arrangeAttention(inputs, options);
-  const { batch, time, heads, valueWidth } = settings;
-  const { query, key, value, output, logSumExp, cotangent } = inputs;
-  checkArray('softmaxAttentionGradient', 'output', output, [batch, time, heads, valueWidth]);
-  checkArray('softmaxAttentionGradient', 'logSumExp', logSumExp, [batch, time, heads]);
-  checkArray('softmaxAttentionGradient', 'cotangent', cotangent, output.shape);
-  const all = {
-    ...views,
-    output: view(output, heads * valueWidth, time, batch),
-    logSumExp: view(logSumExp, heads, time, batch),
-    cotangent: view(cotangent, heads * valueWidth, time, batch),
-  };
+): Promise<Record<'query' | 'key' | 'value', GpujsArray> & Partial<Record<'bias' | 'sinkLogits' | 'slopes', GpujsArray>>> {
+  const { views, settings } = arrangeSoftmaxAttention(inputs, options);
+  const all = { ...views, ...cotangentViews('softmaxAttentionGradient', inputs, settings) };
   const gradients = await gpujs.run({ kernel: 'softmaxAttentionGradient', inputs: all, settings, program: backward }, options);
+  const { query, key, value, bias, sinkLogits, slopes } = inputs;
   return {
     query: { shape: query.shape, data: gradients.query! },
     key: { shape: key.shape, data: gradients.key! },
     value: { shape: value.shape, data: gradients.value! },
+    ...(bias && { bias: { shape: bias.shape, data: gradients.bias! } }),
+    ...(sinkLogits && { sinkLogits: { shape: sinkLogits.shape, data: gradients.sinkLogits! } }),
+    ...(slopes && { slopes: { shape: slopes.shape, data: gradients.slopes! } }),
   };
 }
