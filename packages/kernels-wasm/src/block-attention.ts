@@ -34,10 +34,9 @@ export function implementBlockAttention(findHeap: FindHeap, label: string): () =
     },
     gradient({ inputs, saved, upstream, attributes, backend }) {
       const heap = findHeap(backend);
-      const { sizes, extents } = prepare(heap, inputs, attributes);
-      const query = heap.output(inputs.query.shape);
-      const [key, value] = [heap.zeros(inputs.key.shape), heap.zeros(inputs.value.shape)];
-      heap.scratch(heap.kernels.blockBackwardBytes(...extents), (scratch) => {
+      const { sizes, extents, lists } = prepare(heap, inputs, attributes);
+      const [query, key, value] = [heap.zeros(inputs.query.shape), heap.zeros(inputs.key.shape), heap.zeros(inputs.value.shape)];
+      heap.scratch(heap.kernels.blockBackwardBytes(...extents, ...lists), (scratch) => {
         const given = heap.pointers(inputs.query, inputs.key, inputs.value, inputs.blocks, saved.output, saved.logSumExp);
         const made = heap.pointers(upstream.output, upstream.logSumExp, query, key, value);
         heap.kernels.blockBackward(...sizes, ...given, ...made, scratch);

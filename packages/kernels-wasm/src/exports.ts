@@ -91,7 +91,16 @@ export interface KernelExports {
   spreadRows(rows: number, width: number, k: number, upstream: number, indices: number, to: number): void;
   // prettier-ignore
   blockForwardBytes(t: number, s: number, dim: number, valueDim: number, keyBlock: number, share: number, queryBlock: number, entries: number): number;
-  blockBackwardBytes(t: number, s: number, dim: number, valueDim: number, keyBlock: number): number;
+  blockBackwardBytes(
+    t: number,
+    s: number,
+    dim: number,
+    valueDim: number,
+    keyBlock: number,
+    share: number,
+    queryBlock: number,
+    entries: number,
+  ): number;
   // prettier-ignore
   blockForward(batch: number, t: number, s: number, heads: number, groups: number, dim: number, valueDim: number, queryBlock: number, keyBlock: number, chosen: number, scale: number, query: number, key: number, value: number, blocks: number, output: number, lse: number, scratch: number): void;
   // prettier-ignore

@@ -76,5 +76,6 @@ export { addManyRows, runningSums, sumMiddle, sumRows, sumRuns } from './reducti
 export { segmentSum } from './rows';
 export { padRows, selectiveBackward, selectiveForward, selectiveKeep, selectiveMove, selectiveScanBytes, selectiveStep, selectiveStepBackward } from './selective-scan';
 export { spreadRows, topRows } from './top-k';
-export { blockBackward, blockBackwardBytes, blockForward, blockForwardBytes, readBlockScattered } from './block-attention';
+export { blockForward, blockForwardBytes, readBlockScattered } from './block-attention';
+export { blockBackward, blockBackwardBytes, readBlockBackward, readBlockScatteredBackward } from './block-attention-backward';
 export { expertBackward, expertBytes, expertForward, gatherSorted, scatterSorted, sortByExpert } from './experts';
