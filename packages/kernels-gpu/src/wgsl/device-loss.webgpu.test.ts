@@ -52,4 +52,24 @@ describe('a device that fails', () => {
     await deviceInUse().queue.onSubmittedWorkDone();
     await expect(norm()).rejects.toThrow(/shader must be one that this device accepts; got Broken: .*nothing/s);
   });
+
+  it('says that memory ran out, once, and goes on when there is some again', async () => {
+    await setupBackend('webgpu', { kernels: [useGpuKernels], strict: true });
+    await norm();
+    const device = deviceInUse();
+    const size = device.limits.maxBufferSize;
+    const held: GPUBuffer[] = [];
+    let said = false;
+    device.addEventListener('uncapturederror', () => (said = true));
+    // a real one, of the device's making: buffers until there is no room
+    for (let count = 0; count < 64 && !said; count++) {
+      held.push(device.createBuffer({ size, usage: GPUBufferUsage.STORAGE }));
+      await device.queue.onSubmittedWorkDone();
+    }
+    for (const buffer of held) buffer.destroy();
+    if (!said) device.dispatchEvent(new GPUUncapturedErrorEvent('uncapturederror', { error: new GPUOutOfMemoryError('no room') }));
+    await expect(norm()).rejects.toThrow(/RmsNorm\): memory must be .* out of memory .*; results since then are not valid/);
+    const wanted = [3 / Math.sqrt(12.5), 4 / Math.sqrt(12.5)].map((value) => expect.closeTo(value, 5));
+    expect(await norm()).toEqual(wanted);
+  });
 });
