@@ -6,6 +6,8 @@ import type { Bundle } from '../bundle.ts';
 interface Outcome {
   readonly results: Record<string, number[]>;
   readonly report: { kernel: string; backend: string; executor: string; reason: string | null }[];
+  /** kernels that the page does not run */
+  readonly missing: string[];
 }
 
 let built: Bundle;
@@ -34,6 +36,10 @@ async function run(mode: string): Promise<Outcome> {
 }
 
 describe('the gpu.js kernels in a minified bundle in Chromium', () => {
+  test('the page runs them all', () => {
+    expect(wanted.missing).toEqual([]);
+  });
+
   test.for([
     ['webasm', 'webasm', 'fused-sync', 2e-6],
     // exponentials of WebGPU adapters have fewer digits

@@ -1,65 +1,18 @@
 import { setupBackend } from '@seqloom/core';
 import * as kernels from '@seqloom/kernels-gpu/gpujs';
 import * as tf from '@tensorflow/tfjs-core';
-
-/** An array of given shape with reproducible numbers in [low, high). */
-function numbers(seed, low, high, ...shape) {
-  const size = shape.reduce((product, extent) => product * extent, 1);
-  return {
-    shape,
-    data: Float32Array.from(
-      { length: size },
-      (_, index) => low + (high - low) * ((Math.sin(index * 12.9898 + seed) * 43758.5453) % 1) ** 2,
-    ),
-  };
-}
-
-const attention = { query: numbers(1, -1, 1, 1, 9, 4, 3), key: numbers(2, -0.5, 0.5, 1, 9, 2, 3), value: numbers(3, -1, 1, 1, 9, 2, 5) };
-
-const calls = {
-  matmul: (gpujs) => kernels.matmul(gpujs, { left: numbers(1, -1, 1, 2, 9, 5), right: numbers(2, -1, 1, 2, 5, 7) }),
-  rmsNorm: (gpujs) =>
-    kernels.rmsNorm(gpujs, { input: numbers(1, -1, 1, 5, 6), weight: numbers(2, 0, 1, 6), gate: numbers(3, -2, 2, 5, 6) }),
-  linearScan: (gpujs) =>
-    kernels.linearScan(gpujs, { decay: numbers(1, 0, 1, 2, 17, 3), input: numbers(2, -1, 1, 2, 17, 3), state: numbers(3, -1, 1, 2, 3) }),
-  rotary: (gpujs) =>
-    kernels.rotary(gpujs, { input: numbers(1, -1, 1, 2, 5, 2, 6), cos: numbers(2, -1, 1, 1, 5, 2), sin: numbers(3, -1, 1, 1, 5, 2) }),
-  causalConv1d: (gpujs) => {
-    const [input, weight, state] = [numbers(1, -1, 1, 2, 7, 3), numbers(2, -1, 1, 3, 4), numbers(3, -1, 1, 2, 3, 3)];
-    return kernels.causalConv1d(gpujs, { input, weight, state }, { activation: 'silu' });
-  },
-  selectiveScan: (gpujs) => {
-    const [input, delta, transition] = [numbers(1, -1, 1, 2, 9, 3), numbers(2, 0, 1, 2, 9, 3), numbers(3, -2, -0.1, 3, 4)];
-    const [inputMatrix, outputMatrix] = [numbers(4, -1, 1, 2, 9, 4), numbers(5, -1, 1, 2, 9, 4)];
-    return kernels.selectiveScan(gpujs, { input, delta, transition, inputMatrix, outputMatrix });
-  },
-  softmaxCrossEntropy: (gpujs) =>
-    kernels.softmaxCrossEntropy(
-      gpujs,
-      { logits: numbers(1, -5, 5, 4, 9), labels: Int32Array.of(8, -1, 0, 3) },
-      { softCap: 4, zLoss: 0.01 },
-    ),
-  gatherRows: (gpujs) => kernels.gatherRows(gpujs, { table: numbers(1, -1, 1, 5, 3), indices: Int32Array.of(4, 0, 0, 2) }),
-  softmaxAttention: (gpujs) => kernels.softmaxAttention(gpujs, attention, { causal: true, softCap: 2, blockSize: 4 }),
-  softmaxAttentionGradient: async (gpujs) => {
-    const forward = await kernels.softmaxAttention(gpujs, attention, { causal: true, blockSize: 4 });
-    const cotangent = numbers(4, -1, 1, 1, 9, 4, 5);
-    return kernels.softmaxAttentionGradient(gpujs, { ...attention, ...forward, cotangent }, { causal: true, blockSize: 4 });
-  },
-  linearAttention: (gpujs) => {
-    const [logDecay, beta] = [numbers(4, -1, 0, 1, 9, 2), numbers(5, 0, 1, 1, 9, 2)];
-    return kernels.linearAttention(gpujs, { ...attention, logDecay, beta }, { updateRule: 'gated_delta', chunkSize: 4 });
-  },
-};
+import { calls, missing } from './calls.mjs';
 
 /** Runs every call in one mode; gives the numbers and what gpu.js says that ran. */
 globalThis.runGpujs = async (mode) => {
   const gpujs = await kernels.createGpujs({ mode });
   const results = {};
-  for (const [name, call] of Object.entries(calls)) results[name] = Object.values(await call(gpujs)).flatMap(({ data }) => [...data]);
+  for (const [name, call] of Object.entries(calls)) {
+    for (const [output, { data }] of Object.entries(await call(gpujs))) results[`${name}: ${output}`] = [...data];
+  }
   const report = gpujs.report();
   await gpujs.destroy();
-  return { results, report };
+  return { results, report, missing };
 };
 
 /** A tensor through a gpu.js kernel and back; gives the result and what was read back and copied on the way. */

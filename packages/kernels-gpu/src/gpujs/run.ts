@@ -157,9 +157,11 @@ export class Gpujs {
 
   #trace<S>({ kernel: name, program, settings }: Call<S>, views: [string, View][]): Plan {
     const made = new Map<string, GpujsKernel>();
-    const kernelFor = ({ kernel, output }: Step): GpujsKernel => {
+    const kernelFor = ({ kernel, output, values }: Step): GpujsKernel => {
       this.#expectFit(name, output);
-      const key = `${kernel.name} ${output.join()}`;
+      // in a plan, a WebGL kernel of gpu.js keeps the extents of the arrays that it saw first
+      const seen = this.mode === 'webgl2' ? values.map((value) => (typeof value === 'number' ? null : value.extents)) : [];
+      const key = `${kernel.name} ${JSON.stringify([output, seen])}`;
       if (!made.has(key))
         made.set(key, this.#instance.createKernel(kernel.text, kernelSettings(this.mode, kernel, { output: [...output] })));
       return made.get(key)!;
