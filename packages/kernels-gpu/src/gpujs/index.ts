@@ -39,3 +39,5 @@ export { softmaxAttentionGradient } from './softmax-attention-gradient.ts';
 export type { SoftmaxAttentionGradientInputs } from './softmax-attention-gradient.ts';
 export { linearAttention } from './linear-attention.ts';
 export type { LinearAttentionInputs, LinearAttentionOptions } from './linear-attention.ts';
+export { linearAttentionGradient } from './linear-attention-gradient.ts';
+export type { LinearAttentionGradientInputs } from './linear-attention-gradient.ts';

@@ -25,16 +25,16 @@ export const chunkDecays = variants((wanted: 'head' | 'tail') =>
 
 /**
  * What row t of a chunk has to do with its token s: sum_d left_td key_sd exp(sum of log decays after s up to t), 0 where s is not before t.
- * Decays are sums of local terms, so that strong ones stay exact.
+ * Decays are sums of local terms, so that strong ones stay exact. `strict` leaves the token itself out, `byBeta` has a factor beta_t.
  */
-export const relations = variants((decay: Decay, strict: boolean) =>
+export const relations = variants((decay: Decay, strict: boolean, byBeta: boolean) =>
   kernelSource(
     'linearAttention.relations',
     {
       left: 'Input',
       key: 'Input',
       logDecay: decay !== 'none' && 'Input',
-      beta: strict && 'Input',
+      beta: byBeta && 'Input',
       chunk: 'Integer',
       heads: 'Integer',
       groups: 'Integer',
@@ -53,7 +53,7 @@ export const relations = variants((decay: Decay, strict: boolean) =>
         sum += left[b][t][head * width + i] * key[b][s][group * width + i]${decay === 'channel' ? ' * Math.exp(log)' : ''};
       }
       ${decay === 'head' ? 'sum = sum * Math.exp(log);' : ''}
-      ${strict ? 'sum = sum * beta[b][t][head];' : ''}
+      ${byBeta ? 'sum = sum * beta[b][t][head];' : ''}
     }
     return sum;`,
   ),

@@ -1,10 +1,18 @@
-import { centralDifferences, naiveComplexLinearScan, naiveLinearScan, naiveSelectiveScan, uniform64 } from '@seqloom/testing';
+import {
+  centralDifferences,
+  naiveComplexLinearScan,
+  naiveLinearAttention,
+  naiveLinearScan,
+  naiveSelectiveScan,
+  uniform64,
+} from '@seqloom/testing';
 import type { Array64, Arrays64 } from '@seqloom/testing';
 import { expect, it } from 'vitest';
 import { describeModes, expectClose, given } from './describe-modes.ts';
 import {
   complexLinearScan,
   complexLinearScanGradient,
+  linearAttentionGradient,
   linearScan,
   linearScanGradient,
   selectiveScan,
@@ -120,5 +128,71 @@ describeModes('recurrences of gpu.js', (current) => {
     await expect(selectiveScanGradient(current.gpujs, points, { chunkSize: 0 })).rejects.toThrow(/chunkSize/);
     await expect(selectiveScanGradient(current.gpujs, { ...points, cotangent: points.inputMatrix })).rejects.toThrow(/cotangent/);
     await expect(selectiveScanGradient(current.gpujs, { ...points, stateCotangent: points.input })).rejects.toThrow(/stateCotangent/);
+  });
+
+  it.each([
+    { updateRule: 'linear', time: 7, decay: null, state: false, last: true, low: 0 },
+    { updateRule: 'gated', time: 1, decay: [], state: true, last: true, low: -3 },
+    { updateRule: 'gated', time: 21, decay: [3], state: true, last: false, low: -3 },
+    { updateRule: 'gated', time: 9, decay: [], state: false, last: false, low: -1 },
+    { updateRule: 'delta', time: 1, decay: null, state: true, last: true, low: 0 },
+    { updateRule: 'delta', time: 21, decay: null, state: true, last: true, low: 0 },
+    { updateRule: 'gated_delta', time: 19, decay: [], state: true, last: true, low: -3 },
+    { updateRule: 'gated_delta', time: 17, decay: [3], state: true, last: true, low: -3 },
+    { updateRule: 'gated_delta', time: 11, decay: [3], state: false, last: true, low: -100 },
+  ] as const)('linearAttention %j', async ({ updateRule, time, decay, state, last, low }) => {
+    const inputs = {
+      query: uniform64([2, time, 4, 3], 1),
+      key: uniform64([2, time, 2, 3], 2, -0.7, 0.7),
+      value: uniform64([2, time, 2, 5], 3),
+      ...(decay && { logDecay: uniform64([2, time, 2, ...decay], 4, low, 0) }),
+      ...(updateRule.endsWith('delta') && { beta: uniform64([2, time, 2], 5, 0, 1) }),
+      ...(state && { state: uniform64([2, 2, 3, 5], 6) }),
+    };
+    const options = { updateRule, chunkSize: 8 };
+    const oracle = (x: typeof inputs): Arrays64 => naiveLinearAttention(x, { updateRule });
+    const [cotangent, stateCotangent] = [uniform64([2, time, 4, 5], 7), uniform64([2, 2, 3, 5], 8)];
+    const cotangents = { output: cotangent, ...(last && { state: stateCotangent }) };
+    const gradients = centralDifferences(oracle, inputs, cotangents, Object.keys(inputs) as (keyof typeof inputs)[]);
+    const points = given({ ...inputs, cotangent, ...(last && { stateCotangent }) });
+    expectGradients('linearAttentionGradient', await linearAttentionGradient(current.gpujs, points, options), gradients);
+  });
+
+  // what decays by exp(-100) is lost, whatever stands beside it: no sum may carry it over
+  it.each([
+    { decay: [], every: 1 },
+    { decay: [], every: 3 },
+    { decay: [3], every: 2 },
+  ])('linearAttentionGradient where every nth log decay is -100, %j', async ({ decay, every }) => {
+    const logDecay = uniform64([1, 13, 2, ...decay], 4, -0.02, 0);
+    logDecay.data.forEach((_, index) => {
+      if (index % every === 0) logDecay.data[index] = -100;
+    });
+    const inputs = {
+      query: uniform64([1, 13, 2, 3], 1),
+      key: uniform64([1, 13, 2, 3], 2, -0.7, 0.7),
+      value: uniform64([1, 13, 2, 4], 3),
+      logDecay,
+      beta: uniform64([1, 13, 2], 5, 0, 1),
+      state: uniform64([1, 2, 3, 4], 6),
+    };
+    const options = { updateRule: 'gated_delta', scale: 2, chunkSize: 5 } as const;
+    const oracle = (x: typeof inputs): Arrays64 => naiveLinearAttention(x, options);
+    const [cotangent, stateCotangent] = [uniform64([1, 13, 2, 4], 7), uniform64([1, 2, 3, 4], 8)];
+    const names = Object.keys(inputs) as (keyof typeof inputs)[];
+    const gradients = centralDifferences(oracle, inputs, { output: cotangent, state: stateCotangent }, names);
+    const points = given({ ...inputs, cotangent, stateCotangent });
+    expectGradients('linearAttentionGradient', await linearAttentionGradient(current.gpujs, points, options), gradients);
+  });
+
+  it('linearAttentionGradient refuses what does not fit', async () => {
+    const inputs = { query: uniform64([1, 3, 2, 2], 1), key: uniform64([1, 3, 1, 2], 2), value: uniform64([1, 3, 1, 4], 3) };
+    const points = given({ ...inputs, beta: uniform64([1, 3, 1], 4), cotangent: uniform64([1, 3, 2, 4], 5) });
+    const refused = (changes: object, rule: 'delta' | 'gated_delta', options = {}): Promise<unknown> =>
+      linearAttentionGradient(current.gpujs, { ...points, ...changes }, { updateRule: rule, ...options });
+    await expect(refused({}, 'gated_delta')).rejects.toThrow(/linearAttentionGradient: logDecay must be given/);
+    await expect(refused({ cotangent: points.value }, 'delta')).rejects.toThrow(/cotangent must be of shape \[1, 3, 2, 4\]/);
+    await expect(refused({ stateCotangent: points.key }, 'delta')).rejects.toThrow(/stateCotangent must be of shape \[1, 1, 2, 4\]/);
+    await expect(refused({}, 'delta', { chunkSize: 2.5 })).rejects.toThrow(/chunkSize must be a whole number/);
   });
 });
