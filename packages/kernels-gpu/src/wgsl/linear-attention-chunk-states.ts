@@ -150,7 +150,7 @@ fn kernel(group: vec3<u32>, local: vec3<u32>, lane: u32) {
 export function scanSource(variant: ChunkVariant): string {
   const { decay, wide } = variant;
   const whole = wholeQuad(decay, 'rowOfLast', 'quad');
-  return `${endingReader(variant)}${quadReader('written', 'key', true)}${quadReader('state', 'value', wide)}${quadWriter('lastState', 'value', wide)}
+  return `${endingReader(variant)}${quadReader('state', 'value', wide)}${quadWriter('lastState', 'value', wide)}
 var<workgroup> held: array<vec4<f32>, ${HELD_STATE}>;
 var<workgroup> writes: array<vec4<f32>, ${TILE_LANES}>;
 fn kernel(group: vec3<u32>, local: vec3<u32>, lane: u32) {
@@ -173,20 +173,18 @@ fn kernel(group: vec3<u32>, local: vec3<u32>, lane: u32) {
       if (tile + x % width < uniforms.valueQuads) { states[(at + x / width) * uniforms.valueQuads + tile + x % width] = held[x]; }
     }
     for (var x = lane; x < ${CHUNK}u * width; x += ${TILE_LANES}u) {
-      let t = first + x / width;
       let quad = x % width;
       var write = vec4<f32>();
-      if (t < last && tile + quad < uniforms.valueQuads) {
-        let row = (b * uniforms.time + t) * uniforms.heads + head;
-        let place = row * uniforms.valueQuads + tile + quad;
+      if (tile + quad < uniforms.valueQuads) {
+        let row = ((plane * uniforms.chunks + chunk) * ${CHUNK}u + x / width) * (uniforms.keyQuads + uniforms.valueQuads);
         var recalled = vec4<f32>();
         for (var k = 0u; k < uniforms.keyQuads; k++) {
-          let w = writtenQuad(row, k);
+          let w = solved[row + k];
           let from_ = 4u * k * width + quad;
           recalled += w.x * held[from_] + w.y * held[from_ + width] + w.z * held[from_ + 2u * width] + w.w * held[from_ + 3u * width];
         }
-        write = update[place] - recalled;
-        update[place] = write;
+        write = solved[row + uniforms.keyQuads + tile + quad] - recalled;
+        solved[row + uniforms.keyQuads + tile + quad] = write;
       }
       writes[x] = write;
     }
@@ -227,12 +225,12 @@ fn kernel(group: vec3<u32>, local: vec3<u32>, lane: u32) {
 }
 
 /**
- * `scale (Q decayed from the chunk's start) S + P U` of every chunk, with the scores P; `ownUpdate` says that U is in rows of whole vectors.
+ * `scale (Q decayed from the chunk's start) S + P U` of every chunk, with the scores P; U are the values, or what the delta rules write.
  *
  * A workgroup of 256 per chunk, query head and 64 value channels, an invocation per 4 x 4 outputs: 128 Dk + 8192 loads, 4096 (Dk + 64)
  * multiply-adds, 8 KB of workgroup memory.
  */
-export function outputsSource(variant: ChunkVariant, ownUpdate: boolean): string {
+export function outputsSource(variant: ChunkVariant, delta: boolean): string {
   const { decay, wide } = variant;
   const since = {
     none: '',
@@ -244,7 +242,7 @@ export function outputsSource(variant: ChunkVariant, ownUpdate: boolean): string
       ${each(4, (i) => `let r${i} = right[(4u * k + ${i}u) * 16u + x];`, '\n      ')}
       ${each(4, (i) => `{ let l = left[k * ${CHUNK}u + 4u * y + ${i}u]; acc${i} += l.x * r0 + l.y * r1 + l.z * r2 + l.w * r3; }`, '\n      ')}
     }`;
-  return `${quadReader('query', 'key', wide)}${quadWriter('output', 'value', wide)}${quadReader('states', 'value', true)}${quadReader('update', 'value', ownUpdate || wide)}
+  return `${quadReader('query', 'key', wide)}${quadWriter('output', 'value', wide)}${quadReader('states', 'value', true)}${delta ? '' : quadReader('value', 'value', wide)}
 // 4 vectors of channels by 64 tokens, 16 channels by 16 vectors of values
 var<workgroup> left: array<vec4<f32>, ${TILE_LANES}>;
 var<workgroup> right: array<vec4<f32>, ${TILE_LANES}>;
@@ -275,11 +273,16 @@ fn kernel(group: vec3<u32>, local: vec3<u32>, lane: u32) {${chunkPlace('(uniform
     let j = start + lane % 4u * 4u;
     let seen = vec4<u32>(j, j + 1u, j + 2u, j + 3u) <= vec4<u32>(lane / 4u);
     let score = select(vec4<f32>(), scores[row * ${CHUNK / 4}u + j / 4u], seen & vec4<bool>(inside));
-    let from_ = min(first + start + y, last - 1u);
-    let update_ = select(vec4<f32>(), updateQuad((b * uniforms.time + from_) * uniforms.heads + stateHead, tile + x), first + start + y < last);
+    ${
+      delta
+        ? `let from_ = (at / uniforms.keyDim * ${CHUNK}u + start + y) * (uniforms.keyQuads + uniforms.valueQuads) + uniforms.keyQuads;
+    let update = solved[from_ + min(tile + x, uniforms.valueQuads - 1u)];`
+        : `let from_ = min(first + start + y, last - 1u);
+    let update = select(vec4<f32>(), valueQuad((b * uniforms.time + from_) * uniforms.heads + stateHead, tile + x), first + start + y < last);`
+    }
     workgroupBarrier();
     left[place] = score;
-    right[lane] = update_;
+    right[lane] = update;
     workgroupBarrier();${multiply}
   }
   ${each(

@@ -41,7 +41,7 @@ export function chunkPlan({ query, key, value, logDecay }: LinearAttentionInputs
       states: [batch, heads, chunks, keyDim, 4 * valueQuads],
       scores: [batch, time, queryHeads, CHUNK],
       keys: [batch, time, heads, 4 * keyQuads],
-      values: [batch, time, heads, 4 * valueQuads],
+      solved: [batch, heads, chunks, CHUNK, 4 * (keyQuads + valueQuads)],
     },
   };
 }
@@ -123,7 +123,7 @@ export function chunkDecays(
  *
  * Dispatches: decays (gated rules); contributions and carry, or solve and scan for the delta rules; scores; outputs. That is 4, or 5 with a decay.
  * Scratch: the states at the starts of the chunks, Dk / 64 times the values; the scores, 64 numbers per query; with a decay per channel two
- * tensors like the keys; with a delta rule one like the keys and one like the values.
+ * tensors like the keys; with a delta rule one like keys and values together.
  */
 export function chunkedForward(
   backend: tf.KernelBackend,
@@ -142,31 +142,29 @@ export function chunkedForward(
   const sinceQuads = perChannel ? ['since', 'ending'] : [];
   const hasState = { hasState: state ? 1 : 0 };
   const lastShape = { shape: [batch, heads, keyDim, valueDim] };
-  let update: tf.TensorInfo = value;
+  let solved: tf.TensorInfo | undefined;
   let states: tf.TensorInfo;
   let lastState: tf.TensorInfo;
   if (beta) {
-    const solved = run({
+    ({ solved } = run({
       name: 'Solve',
       source: solveSource,
       lanes: SOLVE_LANES,
       workgroups: [1, chunks * heads, batch],
       inputs: { key, value, beta, logDecay, since: decays.since },
-      outputs: { written: { shape: shapes.keys }, update: { shape: shapes.values } },
-    });
+      outputs: { solved: { shape: shapes.solved } },
+    }));
     ({ states, lastState } = run({
       name: 'Scan',
       source: scanSource,
       lanes: TILE_LANES,
       workgroups: [Math.ceil(valueQuads / plan.tileQuads), heads, batch],
-      inputs: { ...ending, since: decays.since, written: solved.written, state: state ?? key },
-      updates: { update: solved.update },
+      inputs: { ...ending, since: decays.since, state: state ?? key },
+      updates: { solved },
       outputs: { states: { shape: shapes.states }, lastState: lastShape },
-      quads: ['written', 'update', 'states', ...sinceQuads],
+      quads: ['solved', 'states', ...sinceQuads],
       integers: { ...hasState, tileQuads: plan.tileQuads },
     }));
-    release(backend, solved.written);
-    update = solved.update;
   } else {
     ({ states } = run({
       name: 'Contributions',
@@ -200,14 +198,14 @@ export function chunkedForward(
     quads: ['scores'],
   });
   const { output } = run({
-    name: beta ? 'OutputsOfUpdates' : 'Outputs',
+    name: beta ? 'OutputsOfSolved' : 'Outputs',
     source: (kind) => outputsSource(kind, beta !== undefined),
     lanes: TILE_LANES,
     workgroups: [Math.ceil(valueDim / TILE), chunks * queryHeads, batch],
-    inputs: { query, since: decays.since, states, scores, update },
+    inputs: { query, since: decays.since, states, scores, ...(solved ? { solved } : { value }) },
     outputs: { output: { shape: [batch, time, queryHeads, valueDim] } },
-    quads: ['states', 'scores', ...(beta || variant.wide ? ['update'] : []), ...sinceQuads],
+    quads: ['states', 'scores', 'solved', ...sinceQuads],
   });
-  release(backend, decays.since, decays.until, decays.ending, states, scores, beta && update);
+  release(backend, decays.since, decays.until, decays.ending, states, scores, solved);
   return { output, state: lastState };
 }

@@ -184,10 +184,11 @@ fn kernel(group: vec3<u32>, local: vec3<u32>, lane: u32) {${chunkPlace('(uniform
 
 /**
  * The delta rules' `W = (I + A)^-1 beta K'` and `U = (I + A)^-1 beta V` of every chunk, with `A_ij = beta_i k_i exp(g_(j+1) + .. + g_i) k_j` below
- * the diagonal and K' the keys, decayed from the chunk's start: what is written is `U - W S`.
+ * the diagonal and K' the keys, decayed from the chunk's start: what is written is `U - W S`. Side by side as `solved`
+ * [B, H, chunks, 64, Dk' + Dv'], in whole vectors.
  *
- * A workgroup of 256 per chunk and state head: the matrix as in the scores, then an invocation per column of K' and V goes down the rows with
- * its column in registers. 64 (2 Dk + Dv) loads, 2176 Dk + 2080 (Dk + Dv) multiply-adds, 16 KB of workgroup memory.
+ * A workgroup of 256 per chunk and state head: the matrix as in the scores, then an invocation per column of K' and V goes down the rows,
+ * 4 at a time. 64 (2 Dk + Dv) loads and 480 of its own column, 2176 Dk + 2080 (Dk + Dv) multiply-adds, 15 KB of workgroup memory.
  */
 export function solveSource(variant: ChunkVariant): string {
   const { decay, wide } = variant;
@@ -195,31 +196,15 @@ export function solveSource(variant: ChunkVariant): string {
   const one = (tensor: string, width: string) =>
     wide ? `${tensor}[row * uniforms.${width}Quads + c / 4u][c % 4u]` : `${tensor}[row * uniforms.${width}Dim + c]`;
   const since = { none: '', head: ' * since[row]', channel: ' * since[row * 4u * uniforms.keyQuads + c]' }[decay];
-  const blockAt = (row: number, column: number) => 4 * ((row * (row + 1)) / 2 + column);
   return `${quadReader('key', 'key', wide)}${decayReader(variant)}${PLACES}${memory}
 // blocks of 4 x 4 of A, column by column
 var<workgroup> system: array<vec4<f32>, ${4 * BLOCKS}>;
-fn rightSide(b: u32, head: u32, t: u32, last: u32, column: u32) -> vec4<f32> {
-  var four = vec4<f32>();
+// a number of beta K' and beta V of token t, zero behind the last
+fn rightSide(row: u32, column: u32) -> f32 {
   let keys = 4u * uniforms.keyQuads;
-  for (var i = 0u; i < 4u; i++) {
-    if (t + i < last) {
-      let row = (b * uniforms.time + t + i) * uniforms.heads + head;
-      if (column < uniforms.keyDim) { let c = column; four[i] = beta[row] * ${one('key', 'key')}${since}; }
-      if (column >= keys && column - keys < uniforms.valueDim) { let c = column - keys; four[i] = beta[row] * ${one('value', 'value')}; }
-    }
-  }
-  return four;
-}
-fn keep(b: u32, head: u32, t: u32, last: u32, column: u32, four: vec4<f32>) {
-  let keys = 4u * uniforms.keyQuads;
-  for (var i = 0u; i < 4u; i++) {
-    if (t + i < last) {
-      let row = (b * uniforms.time + t + i) * uniforms.heads + head;
-      if (column < keys) { written[row * keys + column] = four[i]; }
-      else { update[row * 4u * uniforms.valueQuads + column - keys] = four[i]; }
-    }
-  }
+  if (column < uniforms.keyDim) { let c = column; return beta[row] * ${one('key', 'key')}${since}; }
+  if (column >= keys && column - keys < uniforms.valueDim) { let c = column - keys; return beta[row] * ${one('value', 'value')}; }
+  return 0.0;
 }
 fn kernel(group: vec3<u32>, local: vec3<u32>, lane: u32) {${chunkPlace('uniforms.heads')}
   let stateHead = head;${BLOCK_OF_LANE}${body}
@@ -232,19 +217,28 @@ fn kernel(group: vec3<u32>, local: vec3<u32>, lane: u32) {${chunkPlace('uniforms
     ${each(4, (i) => `system[4u * lane + ${i}u] = strength * vec4<f32>(${each(4, (j) => `acc${j}.${'xyzw'[i]}`, ', ')});`)}
   }
   workgroupBarrier();
-  for (var column = lane; column < 4u * (uniforms.keyQuads + uniforms.valueQuads); column += ${SOLVE_LANES}u) {
-    ${each(
-      CHUNK / 4,
-      (row) => `var x${row} = rightSide(b, head, first + ${4 * row}u, last, column);
-    ${each(row, (before) => {
-      const at = blockAt(row, before);
-      return `x${row} -= system[${at}] * x${before}.x + system[${at + 1}] * x${before}.y + system[${at + 2}] * x${before}.z + system[${at + 3}] * x${before}.w;`;
-    })}
-    x${row} -= vec4<f32>(0.0, system[${blockAt(row, row)}].yzw) * x${row}.x;
-    x${row} -= vec4<f32>(0.0, 0.0, system[${blockAt(row, row) + 1}].zw) * x${row}.y;
-    x${row}.w -= system[${blockAt(row, row) + 2}].w * x${row}.z;
-    keep(b, head, first + ${4 * row}u, last, column, x${row});`,
-    )}
+  let width = 4u * (uniforms.keyQuads + uniforms.valueQuads);
+  let at = ((b * uniforms.heads + head) * uniforms.chunks + chunk) * ${CHUNK}u * width;
+  for (var column = lane; column < width; column += ${SOLVE_LANES}u) {
+    for (var block = 0u; block < ${CHUNK / 4}u; block++) {
+      var x = vec4<f32>();
+      for (var i = 0u; i < 4u; i++) {
+        let t = first + 4u * block + i;
+        if (t < last) { x[i] = rightSide((b * uniforms.time + t) * uniforms.heads + head, column); }
+      }
+      // what this invocation wrote further up
+      for (var before = 0u; before < block; before++) {
+        let a = 2u * block * (block + 1u) + 4u * before;
+        let above = at + 4u * before * width + column;
+        x -= system[a] * solved[above] + system[a + 1u] * solved[above + width]
+          + system[a + 2u] * solved[above + 2u * width] + system[a + 3u] * solved[above + 3u * width];
+      }
+      let own = 2u * block * (block + 1u) + 4u * block;
+      x -= vec4<f32>(0.0, system[own].yzw) * x.x;
+      x -= vec4<f32>(0.0, 0.0, system[own + 1u].zw) * x.y;
+      x.w -= system[own + 2u].w * x.z;
+      ${each(4, (i) => `solved[at + (4u * block + ${i}u) * width + column] = x.${'xyzw'[i]};`)}
+    }
   }
 }
 `;
