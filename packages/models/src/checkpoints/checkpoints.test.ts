@@ -1,20 +1,15 @@
-import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import * as tf from '@tensorflow/tfjs-core';
-import { encodeBf16, encodeF16, Random, readSafetensors, setupBackend, toFloat32, writeSafetensors } from '@seqloom/core';
-import type { TensorInput } from '@seqloom/core';
+import { encodeBf16, encodeF16, setupBackend, toFloat32, writeSafetensors } from '@seqloom/core';
 import { afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { defaultComponents } from '../components.ts';
-import { HybridModel } from '../hybrid-model.ts';
+import { llama, llamaTensors } from '../for-tests/tiny-llama.ts';
+import type { CheckpointTensors } from '../for-tests/tiny-llama.ts';
 import { defaultAdapters, findAdapter } from './adapters/index.ts';
 import { ConfigReader } from './config-reader.ts';
-import { fromPretrained } from './from-pretrained.ts';
 import { formatPythonJson, parsePythonJson } from './json.ts';
 import { filesRepository, loadPretrained } from './load-pretrained.ts';
 import type { LoadPretrainedOptions, Pretrained } from './load-pretrained.ts';
 import { planMapping } from './mapping.ts';
-import { savePretrained } from './save-pretrained.ts';
 import { arrange, chain, concat, each, permute, reshape, split, squeeze, stack, transpose, unGroup } from './transform.ts';
 import type { LaidTensor, Transform } from './transform.ts';
 
@@ -106,49 +101,6 @@ describe('JSON of Python', () => {
   });
 });
 
-const llama = {
-  model_type: 'llama',
-  architectures: ['LlamaForCausalLM'],
-  vocab_size: 17,
-  hidden_size: 8,
-  intermediate_size: 12,
-  num_hidden_layers: 2,
-  num_attention_heads: 2,
-  num_key_value_heads: 1,
-  rms_norm_eps: 1e-6,
-  tie_word_embeddings: false,
-  torch_dtype: 'float32',
-};
-
-type Tensors = Record<string, TensorInput<Float32Array>>;
-
-/** Random weights under the names of a Llama. */
-function llamaTensors(config: typeof llama = llama): Tensors {
-  const random = new Random(5);
-  const tensors: Tensors = {};
-  const add = (name: string, ...shape: number[]): void => {
-    const data = Float32Array.from({ length: tf.util.sizeFromShape(shape) }, () => random.normal());
-    tensors[name] = { dtype: 'F32', shape, data };
-  };
-  add('model.embed_tokens.weight', 17, 8);
-  for (const layer of [0, 1]) {
-    const at = `model.layers.${layer}`;
-    for (const norm of ['input_layernorm', 'post_attention_layernorm']) add(`${at}.${norm}.weight`, 8);
-    for (const [part, rows] of [
-      ['q', 8],
-      ['k', 4],
-      ['v', 4],
-      ['o', 8],
-    ] as const)
-      add(`${at}.self_attn.${part}_proj.weight`, rows, 8);
-    for (const part of ['gate', 'up']) add(`${at}.mlp.${part}_proj.weight`, 12, 8);
-    add(`${at}.mlp.down_proj.weight`, 8, 12);
-  }
-  add('model.norm.weight', 8);
-  if (!config.tie_word_embeddings) add('lm_head.weight', 17, 8);
-  return tensors;
-}
-
 describe('loading', () => {
   let before: number;
   beforeAll(async () => {
@@ -161,7 +113,12 @@ describe('loading', () => {
     expect(tf.memory().numTensors).toBe(before);
   });
 
-  const load = (config: object, tensors: Tensors, options: LoadPretrainedOptions = {}, dtype?: 'BF16' | 'F16'): Promise<Pretrained> => {
+  const load = (
+    config: object,
+    tensors: CheckpointTensors,
+    options: LoadPretrainedOptions = {},
+    dtype?: 'BF16' | 'F16',
+  ): Promise<Pretrained> => {
     const files = new Map<string, Blob | Uint8Array>([
       ['config.json', new Blob([JSON.stringify(config)])],
       ['model.safetensors', writeSafetensors(tensors, dtype ? { dtype } : {})],
@@ -197,7 +154,7 @@ describe('loading', () => {
 
   it('names what is missing, unexpected or of a wrong shape, all at once', async () => {
     const { 'model.norm.weight': norm, 'lm_head.weight': _, ...tensors } = llamaTensors();
-    const spoilt: Tensors = {
+    const spoilt: CheckpointTensors = {
       ...tensors,
       'model.norm.weights': norm!,
       'model.layers.7.extra': norm!,
@@ -289,96 +246,7 @@ describe('loading', () => {
   });
 });
 
-describe('saving', () => {
-  let folder: string;
-  beforeEach(async () => {
-    await setupBackend('cpu');
-    folder = await mkdtemp(join(tmpdir(), 'seqloom-save-'));
-  });
-  afterEach(() => rm(folder, { recursive: true, force: true }));
-
-  const made = async (): Promise<Pretrained> =>
-    loadPretrained(
-      filesRepository(
-        new Map<string, Blob | Uint8Array>([
-          ['config.json', new Blob([JSON.stringify(llama)])],
-          ['model.safetensors', writeSafetensors(llamaTensors())],
-        ]),
-      ),
-      defaultComponents,
-    );
-
-  it('stores a narrower type, but for what it would harm, and says so in the config', async () => {
-    const { model, config } = await made();
-    const target = join(folder, 'new');
-    await writeFile(join(folder, 'tokenizer.json'), '{}');
-    expect(await savePretrained(model, target, { config, dtype: 'BF16', companions: folder })).toEqual([
-      'config.json',
-      'model.safetensors',
-      'tokenizer.json',
-    ]);
-    const { tensors, metadata } = readSafetensors(await readFile(join(target, 'model.safetensors')));
-    expect(metadata).toEqual({ format: 'pt' });
-    expect(tensors['model.embed_tokens.weight']!.dtype).toBe('BF16');
-    expect(tensors['model.layers.1.input_layernorm.weight']!.dtype).toBe('F32');
-    expect(JSON.parse(await readFile(join(target, 'config.json'), 'utf8'))).toEqual({ ...llama, torch_dtype: 'bfloat16' });
-    const again = await fromPretrained(target);
-    expect(again.report.dtypes).toEqual({ BF16: 16, F32: 5 });
-    again.model.dispose();
-    model.dispose();
-  });
-
-  it('leaves an older folder alone unless told, and as it was when it is aborted', async () => {
-    const { model, config } = await made();
-    const target = join(folder, 'new');
-    await savePretrained(model, target, { config, maxShardBytes: 1000 });
-    const before = await readdir(target);
-    expect(before.length).toBeGreaterThan(3);
-    await expect(savePretrained(model, target, { config })).rejects.toThrow(/must be a new or empty folder; got \d+ entries/);
-    const controller = new AbortController();
-    const reason = new Error('enough');
-    controller.abort(reason);
-    await expect(savePretrained(model, target, { config, overwrite: true, signal: controller.signal })).rejects.toBe(reason);
-    expect(await readdir(target)).toEqual(before);
-    expect(await readdir(folder)).toEqual(['new']);
-    // no shard of the older one is left to be read in place of the new file
-    expect(await savePretrained(model, target, { config, overwrite: true })).toEqual(['config.json', 'model.safetensors']);
-    expect(await readdir(folder)).toEqual(['new']);
-    model.dispose();
-  });
-
-  it('refuses a config that describes another model', async () => {
-    const { model, config } = await made();
-    await expect(savePretrained(model, join(folder, 'new'), { config: { ...config, rms_norm_eps: 1e-3 } })).rejects.toThrow(
-      /config \(read as llama\) must be a description of this model, whose norm is/,
-    );
-    await expect(savePretrained(model, join(folder, 'new'), { config: { ...config, rope_theta: 3 } })).rejects.toThrow(
-      /whose definitions is/,
-    );
-    expect(await readdir(folder)).toEqual([]);
-    model.dispose();
-  });
-
-  it('keeps any hybrid in our own form', async () => {
-    const model = new HybridModel({
-      vocabSize: 11,
-      dim: 8,
-      mixers: 'conv,linear',
-      definitions: { conv: { type: 'gated-convolution' }, linear: { type: 'linear-attention', heads: 2 }, mlp: { type: 'mlp', hidden: 8 } },
-      seed: 4,
-    });
-    await savePretrained(model, join(folder, 'own'));
-    const again = await fromPretrained(join(folder, 'own'));
-    expect(again.adapter).toBe('seqloom');
-    expect(again.model.config).toEqual(model.config);
-    const [one, two] = [await model.stateDict(), await again.model.stateDict()];
-    expect(two).toEqual(one);
-    model.dispose();
-    again.model.dispose();
-  });
-
-  it('has one adapter per model type', () => {
-    const types = defaultAdapters.flatMap(({ modelTypes }) => modelTypes);
-    expect(new Set(types).size).toBe(types.length);
-  });
+it('has one adapter per model type', () => {
+  const types = defaultAdapters.flatMap(({ modelTypes }) => modelTypes);
+  expect(new Set(types).size).toBe(types.length);
 });

@@ -1,4 +1,4 @@
-import { createHash } from 'node:crypto';
+import { createHash, randomUUID } from 'node:crypto';
 import type { Hash } from 'node:crypto';
 import { constants, createReadStream } from 'node:fs';
 import { copyFile, mkdir, open, readFile, rename, rm, stat, symlink, writeFile } from 'node:fs/promises';
@@ -124,13 +124,14 @@ async function ensureFile(
       if (options.signal?.aborted || (await sizeOf(blob)) !== file.size) throw error;
     });
   }
-  await rm(place, { force: true });
+  // made aside and moved, so that who loads the same model at this moment never finds the place empty
+  const aside = `${place}.${randomUUID()}.part`;
   try {
-    await symlink(relative(dirname(place), blob), place);
-  } catch {
     // some systems allow links to administrators alone
-    await copyFile(blob, `${place}.part`);
-    await rename(`${place}.part`, place);
+    await symlink(relative(dirname(place), blob), aside).catch(() => copyFile(blob, aside));
+    await rename(aside, place);
+  } finally {
+    await rm(aside, { force: true });
   }
 }
 

@@ -1,15 +1,17 @@
 import { randomUUID } from 'node:crypto';
 import { copyFile, mkdir, readdir, rename, rm, writeFile } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
-import { fail } from '@seqloom/core';
+import { deferParameters, fail } from '@seqloom/core';
 import { writeSafetensorsFile, writeShardedSafetensors } from '@seqloom/core/node';
+import { defaultComponents } from '../components.ts';
 import { resolveHybridConfig } from '../config.ts';
-import type { Hybrid } from '../hybrid.ts';
+import { Hybrid } from '../hybrid.ts';
 import type { CheckpointAdapter } from './adapter.ts';
 import { findAdapter } from './adapters/index.ts';
 import { SEQLOOM_TYPE } from './adapters/seqloom.ts';
 import type { HubConfig } from './config-reader.ts';
 import { ConfigReader } from './config-reader.ts';
+import { describeModel } from './describe-model.ts';
 import { formatPythonJson } from './json.ts';
 import type { LoadDtype } from './load-weights.ts';
 import { COMPANION_FILES } from './repository.ts';
@@ -71,34 +73,22 @@ export async function savePretrained(model: Hybrid, folder: string, options: Sav
   return (await readdir(target)).toSorted();
 }
 
-/** A config that says something else than the model would be read as another model later. */
+/** A config that says something else than the model would be read as another model later; a default that is written out says nothing else. */
 function checkSame(model: Hybrid, adapter: CheckpointAdapter, config: ConfigReader): void {
-  const described = resolveHybridConfig(adapter.toHybrid(config)) as Readonly<Record<string, unknown>>;
-  const own = model.config as Readonly<Record<string, unknown>>;
-  const keys = new Set([...Object.keys(described), ...Object.keys(own)]);
-  for (const free of ['seed', 'initialDeviation']) keys.delete(free);
-  const other = [...keys].find((key) => sortedJson(described[key]) !== sortedJson(own[key]));
+  const hybrid = adapter.toHybrid(config);
+  // the usual case, and the only one for parts that this release does not have
+  if (JSON.stringify(resolveHybridConfig(hybrid)) === JSON.stringify(model.config)) return;
+  const described = describeModel(deferParameters(() => new Hybrid(hybrid, defaultComponents)));
+  const own = describeModel(model);
+  const other = [...new Set([...own.keys(), ...described.keys()])].find((name) => described.get(name) !== own.get(name));
   if (other === undefined) return;
   fail({
     mechanism: 'checkpoint',
     argument: `config (read as ${adapter.id})`,
-    wanted: `a description of this model, whose ${other} is ${shorten(sortedJson(own[other]))}`,
-    given: shorten(sortedJson(described[other])),
+    wanted: `a description of this model, whose ${other} is ${shorten(own.get(other) ?? 'nothing')}`,
+    given: shorten(described.get(other) ?? 'nothing'),
     remedy: 'Pass the config that the model was loaded with, or none to save in our own form.',
   });
-}
-
-function sortedJson(value: unknown): string {
-  const sorted = (item: unknown): unknown => {
-    if (Array.isArray(item)) return item.map(sorted);
-    if (typeof item !== 'object' || item === null) return item;
-    return Object.fromEntries(
-      Object.entries(item)
-        .toSorted(([a], [b]) => (a < b ? -1 : 1))
-        .map(([key, part]) => [key, sorted(part)]),
-    );
-  };
-  return JSON.stringify(sorted(value)) ?? 'nothing';
 }
 
 function shorten(text: string): string {
