@@ -14,6 +14,7 @@ function numbers(seed, low, high, ...shape) {
 
 // blocks and chunks below leave a shorter last one
 const attention = { query: numbers(1, -1, 1, 1, 7, 4, 3), key: numbers(2, -0.5, 0.5, 1, 7, 2, 3), value: numbers(3, -1, 1, 1, 7, 2, 5) };
+const gates = { logDecay: numbers(4, -1, 0, 1, 7, 2), beta: numbers(5, 0, 1, 1, 7, 2) };
 const norm = { input: numbers(1, -1, 1, 5, 6), weight: numbers(2, 0, 1, 6), gate: numbers(3, -2, 2, 5, 6) };
 const scan = { decay: numbers(1, 0, 1, 2, 7, 3), input: numbers(2, -1, 1, 2, 7, 3), state: numbers(3, -1, 1, 2, 3) };
 const complexScan = {
@@ -108,9 +109,11 @@ export const calls = {
     const cotangent = numbers(4, -1, 1, 1, 7, 4, 5);
     return kernels.softmaxAttentionGradient(gpujs, { ...attention, ...forward, cotangent }, { causal: true, blockSize: 4 });
   },
-  linearAttention: (gpujs) => {
-    const [logDecay, beta] = [numbers(4, -1, 0, 1, 7, 2), numbers(5, 0, 1, 1, 7, 2)];
-    return kernels.linearAttention(gpujs, { ...attention, logDecay, beta }, { updateRule: 'gated_delta', chunkSize: 4 });
+  linearAttention: (gpujs) => kernels.linearAttention(gpujs, memory, { updateRule: 'gated_delta', chunkSize: 4 }),
+  linearAttentionGradient: (gpujs) => {
+    const [cotangent, stateCotangent] = [numbers(7, -1, 1, 1, 7, 4, 5), numbers(8, -1, 1, 1, 2, 3, 5)];
+    const options = { updateRule: 'gated_delta', chunkSize: 4 };
+    return kernels.linearAttentionGradient(gpujs, { ...memory, cotangent, stateCotangent }, options);
   },
 };
 
