@@ -1,5 +1,5 @@
 import { fromTileRows, rowKinds, rowProducts, rowText, rowValues, tileExtents, tileRows } from './attention-tiles.ts';
-import type { Tiling } from './attention-tiles.ts';
+import type { RowRange, Tiling } from './attention-tiles.ts';
 import { kernelSource, step, variants } from './program.ts';
 import type { Steps, Value, Values } from './program.ts';
 
@@ -8,6 +8,8 @@ export const unseen = '-1e30';
 
 /** Some of the keys, as many for every tile; attention goes through them piece by piece. */
 export interface KeyPiece {
+  /** rows of a tile that see any of its keys; the others are passed over */
+  readonly range: RowRange;
   /** the keys or values of the piece: [W, n, tiles], or with `upright` [n, W, tiles] */
   rows(source: Value, upright: boolean): Steps<Value>;
   /** scores from the bare products of queries and keys, [n, rows, tiles]; with a log-sum-exp [H, T, B] their weights e^(score - logSumExp) */
@@ -28,10 +30,13 @@ const tops = variants((first: boolean) =>
 
 const weights = kernelSource(
   'attention.weights',
-  { score: 'Input', top: 'Input' },
-  `const value = score[this.thread.z][this.thread.y][this.thread.x];
-  let weight = Math.exp(value - top[0][this.thread.z][this.thread.y]);
-  if (value < -1e29) { weight = 0.0; }
+  { score: 'Input', top: 'Input', first: 'Integer', end: 'Integer' },
+  `let weight = 0.0;
+  if (this.thread.y >= first && this.thread.y < end) {
+    const value = score[this.thread.z][this.thread.y][this.thread.x];
+    weight = Math.exp(value - top[0][this.thread.z][this.thread.y]);
+    if (value < -1e29) { weight = 0.0; }
+  }
   return weight;`,
 );
 
@@ -78,7 +83,7 @@ const logSums = variants((sink: boolean) =>
     const g = Math.floor((h + 0.5) / share);
     const q = Math.floor((this.thread.y + 0.5) / queryBlock);
     const z = (this.thread.z * groups + g) * queryBlocks + q;
-    const row = (h - g * share) * queryBlock + this.thread.y - q * queryBlock;
+    const row = (this.thread.y - q * queryBlock) * share + h - g * share;
     ${wholeText(sink, 'z', 'row')}
     let value = best + Math.log(whole);
     if (whole <= 0) { value = empty; }
@@ -97,12 +102,12 @@ export function* attend(inputs: Values, tiling: Tiling, pieces: readonly KeyPiec
   for (const piece of pieces) {
     const oldTop: Value | undefined = top;
     const key = yield* piece.rows(inputs.key!, false);
-    const score = yield* piece.scores(yield* rowProducts(query, key, {}));
+    const score = yield* piece.scores(yield* rowProducts(query, key, piece.range));
     const [count] = score.extents;
     top = yield* step(tops(!oldTop), perRow, [score, oldTop, count]);
-    const weight = yield* step(weights, score.extents, [score, top]);
+    const weight = yield* step(weights, score.extents, [score, top, ...piece.range]);
     total = yield* step(totals(!oldTop), perRow, [weight, total, oldTop, oldTop && top, count]);
-    mixture = yield* rowProducts(weight, yield* piece.rows(inputs.value!, true), { sum: mixture, oldTop, top });
+    mixture = yield* rowProducts(weight, yield* piece.rows(inputs.value!, true), piece.range, { sum: mixture, oldTop, top });
   }
   const sink = sinkLogits !== undefined;
   const part = yield* step(shares(sink), perRow, [top, total, sinkLogits, ...rowValues(tiling)]);
@@ -188,12 +193,12 @@ export function* attendBackwards<P extends KeyPiece>(
   const sources = { query: yield* tileRows(inputs.query!, tiling, true), cotangent: yield* tileRows(cotangent!, tiling, true), agreement };
   let gradient: Value | undefined;
   for (const piece of pieces) {
-    const product = yield* rowProducts(query, yield* piece.rows(inputs.key!, false), {});
+    const product = yield* rowProducts(query, yield* piece.rows(inputs.key!, false), piece.range);
     const weight = yield* piece.scores(product, logSumExp);
-    const ofWeight = yield* rowProducts(ofOutput, yield* piece.rows(inputs.value!, false), {});
+    const ofWeight = yield* rowProducts(ofOutput, yield* piece.rows(inputs.value!, false), piece.range);
     const ofScore = yield* step(ofScores, weight.extents, [weight, ofWeight, agreement]);
     const ofProduct = slope ? yield* slope(ofScore, product) : ofScore;
-    gradient = yield* rowProducts(ofProduct, yield* piece.rows(inputs.key!, true), { sum: gradient });
+    gradient = yield* rowProducts(ofProduct, yield* piece.rows(inputs.key!, true), piece.range, { sum: gradient });
     yield* collect(piece, { weight, ofScore, ofProduct }, sources);
   }
   return { query: yield* fromTileRows(gradient!, tiling, scale), agreement };

@@ -17,7 +17,7 @@ export interface AttentionInputs {
 /**
  * How the rows of an attention call are cut into tiles.
  *
- * Tile z = (b G + g) queryBlocks + q holds the query block q of the heads that share key head g: row y = r queryBlock + i is token
+ * Tile z = (b G + g) queryBlocks + q holds the query block q of the heads that share key head g: row y = i share + r is token
  * q queryBlock + i of head g share + r. So every product is one of whole tiles, summing over heads comes by itself, and all indices in loops are
  * whole numbers, which in WebAssembly take half the time of those computed in float32.
  */
@@ -65,11 +65,11 @@ export function rowValues({ queryBlock, queryBlocks, groups, share }: Tiling): n
 /** Statements that find the token `t`, the batch row `b`, the key head `g` and the head `h` of a tile's row. */
 export function rowText(row: string, tile: string): string {
   return `const bg = Math.floor((${tile} + 0.5) / queryBlocks);
-    const r = Math.floor((${row} + 0.5) / queryBlock);
-    const t = (${tile} - bg * queryBlocks) * queryBlock + ${row} - r * queryBlock;
+    const inBlock = Math.floor((${row} + 0.5) / share);
+    const t = (${tile} - bg * queryBlocks) * queryBlock + inBlock;
     const b = Math.floor((bg + 0.5) / groups);
     const g = bg - b * groups;
-    const h = g * share + r;`;
+    const h = g * share + ${row} - inBlock * share;`;
 }
 
 const rows = variants((upright: boolean) =>
@@ -105,7 +105,7 @@ const queryTokens = variants((shared: boolean) =>
     const g = Math.floor((h + 0.5) / share);
     const q = Math.floor((this.thread.y + 0.5) / queryBlock);
     const z = (this.thread.z * groups + g) * queryBlocks + q;
-    const row = (h - g * share) * queryBlock + this.thread.y - q * queryBlock;
+    const row = (this.thread.y - q * queryBlock) * share + h - g * share;
     return factor * tile[z][row][this.thread.x - h * width]${shared ? ' * weight[0][z][row]' : ''};`,
   ),
 );
@@ -144,7 +144,7 @@ function productText(left: (place: string) => string, right: (place: string) => 
     for (let j = 0; j < rest; j++) { sum += ${term('fours + j')}; }`;
 }
 
-const products = variants((base: 'none' | 'sum' | 'faded', upright: boolean) =>
+const products = variants((base: 'none' | 'sum' | 'faded', upright: boolean, later: boolean) =>
   kernelSource(
     'attention.product',
     {
@@ -153,6 +153,8 @@ const products = variants((base: 'none' | 'sum' | 'faded', upright: boolean) =>
       base: base !== 'none' && 'Input',
       oldTop: base === 'faded' && 'Input',
       top: base === 'faded' && 'Input',
+      first: (!upright || later) && 'Integer',
+      end: !upright && 'Integer',
       fours: 'Integer',
       rest: 'Integer',
     },
@@ -160,13 +162,25 @@ const products = variants((base: 'none' | 'sum' | 'faded', upright: boolean) =>
     const y = this.thread.y;
     const z = this.thread.z;
     let sum = ${{ none: '0.0', sum: 'base[z][y][x]', faded: 'base[z][y][x] * Math.exp(oldTop[0][z][y] - top[0][z][y])' }[base]};
-    ${productText(
-      (place) => (upright ? `left[z][${place}][y]` : `left[z][y][${place}]`),
-      (place) => `right[z][x][${place}]`,
-    )}
+    ${
+      upright
+        ? productText(
+            (place) => `left[z][${later ? 'first + ' : ''}${place}][y]`,
+            (place) => `right[z][x][${later ? 'first + ' : ''}${place}]`,
+          )
+        : `if (y >= first && y < end) {
+      ${productText(
+        (place) => `left[z][y][${place}]`,
+        (place) => `right[z][x][${place}]`,
+      )}
+    }`
+    }
     return sum;`,
   ),
 );
+
+/** The first row that takes part, and the one after the last: the others of a tile are left out, as they see no key of the piece. */
+export type RowRange = readonly [first: number, end: number];
 
 /** What a product is added to: a value, and what it fades by while the maximum of its row grows. */
 export interface ProductBase {
@@ -178,14 +192,30 @@ export interface ProductBase {
 /**
  * Products of the rows of two tiles, summed over their inner axis: result[z, y, x] = sum_i left[z, y, i] right[z, x, i].
  *
- * @param left [N, Y, Z], or with `upright` [Y, N, Z]
+ * @param left [N, Y, Z]
  * @param right [N, X, Z]
+ * @param range rows y that are computed; the others keep their base
  * @returns [X, Y, Z]
  */
-export function* rowProducts(left: Value, right: Value, { sum, oldTop, top }: ProductBase, upright = false): Steps<Value> {
+export function* rowProducts(left: Value, right: Value, [first, end]: RowRange, { sum, oldTop, top }: ProductBase = {}): Steps<Value> {
   const [inner, x, z] = right.extents;
-  const y = left.extents[upright ? 0 : 1];
   const base = sum ? (oldTop ? 'faded' : 'sum') : 'none';
-  const fours = inner - (inner % 4);
-  return yield* step(products(base, upright), [x, y, z], [left, right, sum, sum && oldTop, sum && oldTop && top, fours, inner - fours]);
+  const values = [left, right, sum, sum && oldTop, sum && oldTop && top, first, end, inner - (inner % 4), inner % 4];
+  return yield* step(products(base, false, false), [x, left.extents[1], z], values);
+}
+
+/**
+ * Products of two tiles, summed over their rows: result[z, y, x] = sum_i left[z, i, y] right[z, x, i].
+ *
+ * @param left [Y, N, Z]
+ * @param right [N, X, Z]
+ * @param range rows i that are summed over
+ * @returns [X, Y, Z]
+ */
+export function* uprightProducts(left: Value, right: Value, [first, end]: RowRange): Steps<Value> {
+  const [, x, z] = right.extents;
+  const count = Math.max(0, end - first);
+  const later = first > 0 && count > 0;
+  const values = [left, right, later ? first : undefined, count - (count % 4), count % 4];
+  return yield* step(products('none', true, later), [x, left.extents[0], z], values);
 }

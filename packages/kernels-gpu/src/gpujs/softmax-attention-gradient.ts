@@ -3,7 +3,7 @@ import { checkArray, view } from './array.ts';
 import type { GpujsArray, View } from './array.ts';
 import { attendBackwards } from './attention-passes.ts';
 import type { GradientRows, PieceGradients } from './attention-passes.ts';
-import { fromKeyRows, rowKinds, rowProducts, rowText, rowValues, tileExtents } from './attention-tiles.ts';
+import { fromKeyRows, rowKinds, uprightProducts, rowText, rowValues, tileExtents } from './attention-tiles.ts';
 import type { Tiling } from './attention-tiles.ts';
 import { joinSteps } from './concat.ts';
 import { kernelSource, step, variants } from './program.ts';
@@ -30,7 +30,6 @@ const ofBias = variants((first: boolean) =>
       gradient: !first && 'Input',
       start: 'Integer',
       count: 'Integer',
-      time: 'Integer',
       groups: 'Integer',
       share: 'Integer',
       biasHeads: 'Integer',
@@ -46,7 +45,7 @@ const ofBias = variants((first: boolean) =>
         for (let j = 0; j < headSum; j++) {
           const h = bh + j;
           const g = Math.floor((h + 0.5) / share);
-          sum += ofScore[(bb + i) * groups + g][(h - g * share) * time + this.thread.y][column];
+          sum += ofScore[(bb + i) * groups + g][this.thread.y * share + h - g * share][column];
         }
       }
     }
@@ -90,8 +89,8 @@ const headSums = variants((sink: boolean) =>
         sink
           ? `let top = logSumExp[b][i][h];
       if (top < -1e29) { top = -1e29; }
-      sum -= Math.exp(sinkLogits[0][0][h] - top) * rows[0][b * groups + g][(h - g * share) * time + i];`
-          : 'sum += rows[0][b * groups + g][(h - g * share) * time + i];'
+      sum -= Math.exp(sinkLogits[0][0][h] - top) * rows[0][b * groups + g][i * share + h - g * share];`
+          : 'sum += rows[0][b * groups + g][i * share + h - g * share];'
       }
     }
     return sum;`,
@@ -125,12 +124,12 @@ const backward: Program<AttentionSettings> = function* (inputs, settings) {
     softCap === null
       ? null
       : (ofScore: Value, product: Value): Steps<Value> => step(ofProducts, product.extents, [ofScore, product, scale, softCap]);
-  const collect = function* ({ start, count }: KeyBlock, found: PieceGradients, sources: GradientRows): Steps<void> {
-    pieces.key.push(yield* rowProducts(found.ofProduct, sources.query, {}, true));
-    pieces.value.push(yield* rowProducts(found.weight, sources.cotangent, {}, true));
+  const collect = function* ({ start, count, range }: KeyBlock, found: PieceGradients, sources: GradientRows): Steps<void> {
+    pieces.key.push(yield* uprightProducts(found.ofProduct, sources.query, range));
+    pieces.value.push(yield* uprightProducts(found.weight, sources.cotangent, range));
     if (bias) {
       const shared = [biasBatch === 1 ? batch : 1, biasHeads === 1 ? heads : 1];
-      const values = [found.ofScore, sums.bias, start, count, time, groups, share, biasHeads, ...shared];
+      const values = [found.ofScore, sums.bias, start, count, groups, share, biasHeads, ...shared];
       sums.bias = yield* step(ofBias(!sums.bias), [keys, time, biasBatch * biasHeads], values);
     }
     if (slopes) {

@@ -2,7 +2,7 @@ import { softCapText } from './activation.ts';
 import { unseen } from './attention-passes.ts';
 import type { KeyPiece } from './attention-passes.ts';
 import { rowKinds, rowText, rowValues } from './attention-tiles.ts';
-import type { Tiling } from './attention-tiles.ts';
+import type { RowRange, Tiling } from './attention-tiles.ts';
 import { kernelSource, step, variants } from './program.ts';
 import type { Value, Values } from './program.ts';
 
@@ -16,6 +16,7 @@ export interface AttentionSettings extends Tiling {
   readonly prefix: number;
   readonly softCap: number | null;
   readonly blockSize: number;
+  readonly aligned: boolean;
   /** extents of the bias, 1 where it is shared */
   readonly biasBatch: number;
   readonly biasHeads: number;
@@ -69,39 +70,55 @@ const scores = variants((parts: Parts, wanted: 'score' | 'weight') => {
       bias: bias && 'Input',
       ...(bias && biasKinds),
       logSumExp: wanted === 'weight' && 'Input',
+      first: 'Integer',
+      end: 'Integer',
       ...rowKinds,
     },
-    `${rowText('this.thread.y', 'this.thread.z')}
-    const column = start + this.thread.x;
-    ${placeText(parts)}
-    let visible = 1.0;
-    ${causal ? 'if (distance < 0) { visible = 0.0; }' : ''}
-    ${
-      dilation
-        ? `const strides = Math.floor((gap + 0.5) / dilation);
-    if (gap - strides * dilation > 0.5) { visible = 0.0; }`
-        : ''
+    `let result = ${wanted === 'score' ? unseen : '0.0'};
+    if (this.thread.y >= first && this.thread.y < end) {
+      ${rowText('this.thread.y', 'this.thread.z')}
+      const column = start + this.thread.x;
+      ${placeText(parts)}
+      let visible = 1.0;
+      ${causal ? 'if (distance < 0) { visible = 0.0; }' : ''}
+      ${
+        dilation
+          ? `const strides = Math.floor((gap + 0.5) / dilation);
+      if (gap - strides * dilation > 0.5) { visible = 0.0; }`
+          : ''
+      }
+      ${window ? `if (gap >= window${sinks ? ' && there >= sinks' : ''}) { visible = 0.0; }` : ''}
+      ${prefix ? 'if (there < prefix) { visible = 1.0; }' : ''}
+      ${keyPositions ? 'if (there < 0) { visible = 0.0; }' : ''}
+      const bare = scale * product[this.thread.z][this.thread.y][this.thread.x];
+      ${softCap ? softCapText('limited', 'bare', 'cap') : ''}
+      let score = ${softCap ? 'limited' : 'bare'}${slopes ? ' - slopes[0][0][h] * gap' : ''};
+      ${bias ? `score += bias[${biasRow}][t][column];` : ''}
+      if (score < ${unseen}) { score = ${unseen}; }
+      if (visible < 0.5) { score = ${unseen}; }
+      ${
+        wanted === 'score'
+          ? 'result = score;'
+          : `let top = logSumExp[b][t][h];
+      if (top < -1e29) { top = -1e29; }
+      result = Math.exp(score - top);
+      if (score < -1e29) { result = 0.0; }`
+      }
     }
-    ${window ? `if (gap >= window${sinks ? ' && there >= sinks' : ''}) { visible = 0.0; }` : ''}
-    ${prefix ? 'if (there < prefix) { visible = 1.0; }' : ''}
-    ${keyPositions ? 'if (there < 0) { visible = 0.0; }' : ''}
-    const bare = scale * product[this.thread.z][this.thread.y][this.thread.x];
-    ${softCap ? softCapText('limited', 'bare', 'cap') : ''}
-    let score = ${softCap ? 'limited' : 'bare'}${slopes ? ' - slopes[0][0][h] * gap' : ''};
-    ${bias ? `score += bias[${biasRow}][t][column];` : ''}
-    if (score < ${unseen}) { score = ${unseen}; }
-    if (visible < 0.5) { score = ${unseen}; }
-    ${
-      wanted === 'score'
-        ? 'return score;'
-        : `let top = logSumExp[b][t][h];
-    if (top < -1e29) { top = -1e29; }
-    let weight = Math.exp(score - top);
-    if (score < -1e29) { weight = 0.0; }
-    return weight;`
-    }`,
+    return result;`,
   );
 });
+
+/** The rows that see any key of a block, as far as the rules alone say it. */
+function seeingRows(inputs: Values, settings: AttentionSettings, start: number, count: number): RowRange {
+  const { time, keys, share, causal, window, sinks, prefix, aligned } = settings;
+  const structured = !inputs.queryPositions && (!inputs.keyPositions || aligned);
+  if (!structured || start < prefix) return [0, time * share];
+  // keys at a distance of the window and more are hidden, on both sides
+  const [before, behind] = [causal ? 0 : (window ?? keys) - 1, window === null || start < sinks ? keys : window - 1];
+  const [first, last] = [start - before, start + count - 1 + behind].map((place) => place - (keys - time)) as [number, number];
+  return [share * Math.min(time, Math.max(0, first)), share * Math.max(0, Math.min(time, last + 1))];
+}
 
 const keyRows = variants((upright: boolean) =>
   kernelSource(
@@ -141,9 +158,11 @@ export function keyBlocks(inputs: Values, settings: AttentionSettings): KeyBlock
   return Array.from({ length: Math.ceil(keys / blockSize) }, (_, block) => {
     const start = block * blockSize;
     const count = Math.min(blockSize, keys - start);
+    const range = seeingRows(inputs, settings, start, count);
     return {
       start,
       count,
+      range,
       *rows(source, upright) {
         const width = source.extents[0] / groups;
         const [x, y] = upright ? [count, width] : [width, count];
@@ -151,7 +170,7 @@ export function keyBlocks(inputs: Values, settings: AttentionSettings): KeyBlock
       },
       *scores(product, logSumExp) {
         const places = placeValues(inputs, settings);
-        const values = [product, start, scale, ...places, ...rules, slopes, bias, ...steps, logSumExp, ...rowValues(settings)];
+        const values = [product, start, scale, ...places, ...rules, slopes, bias, ...steps, logSumExp, ...range, ...rowValues(settings)];
         return yield* step(scores(parts, logSumExp ? 'weight' : 'score'), product.extents, values);
       },
     };

@@ -62,8 +62,7 @@ export function arrangeSoftmaxAttention(
     const [wanted, given] = [`[1 or ${batch}, 1 or ${heads}, ${time}, ${keys}]`, `[${bias!.shape.join(', ')}]`];
     fail({ mechanism: 'softmaxAttention', argument: 'bias', wanted, given, remedy: 'Give the bias per row and head, or once for all.' });
   }
-  // what is left out changes no result here: every block of keys is visited
-  const { aligned: _, ...attributes } = softmaxAttentionAttributes(options, {
+  const attributes = softmaxAttentionAttributes(options, {
     headDim: width,
     queryPositions: queryPositions !== undefined,
     blockSize: 128,
