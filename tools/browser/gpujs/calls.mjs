@@ -14,7 +14,12 @@ function numbers(seed, low, high, ...shape) {
 
 // blocks and chunks below leave a shorter last one
 const attention = { query: numbers(1, -1, 1, 1, 7, 4, 3), key: numbers(2, -0.5, 0.5, 1, 7, 2, 3), value: numbers(3, -1, 1, 1, 7, 2, 5) };
-const gates = { logDecay: numbers(4, -1, 0, 1, 7, 2), beta: numbers(5, 0, 1, 1, 7, 2) };
+const memory = {
+  ...attention,
+  logDecay: numbers(4, -1, 0, 1, 7, 2),
+  beta: numbers(5, 0, 1, 1, 7, 2),
+  state: numbers(6, -1, 1, 1, 2, 3, 5),
+};
 const norm = { input: numbers(1, -1, 1, 5, 6), weight: numbers(2, 0, 1, 6), gate: numbers(3, -2, 2, 5, 6) };
 const scan = { decay: numbers(1, 0, 1, 2, 7, 3), input: numbers(2, -1, 1, 2, 7, 3), state: numbers(3, -1, 1, 2, 3) };
 const complexScan = {
