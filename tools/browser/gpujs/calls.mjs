@@ -20,6 +20,16 @@ const memory = {
   beta: numbers(5, 0, 1, 1, 7, 2),
   state: numbers(6, -1, 1, 1, 2, 3, 5),
 };
+const bias = numbers(6, -1, 1, 1, 4, 7, 7);
+bias.data[3] = -Infinity;
+const optioned = {
+  ...attention,
+  bias,
+  queryPositions: { shape: [1, 7], data: Float32Array.of(0, 1, 2, 3, 4, 6, 9) },
+  keyPositions: { shape: [1, 7], data: Float32Array.of(0, -1, 2, 3, 4, 6, 9) },
+  sinkLogits: numbers(7, -1, 1, 4),
+  slopes: numbers(8, 0, 0.3, 4),
+};
 const norm = { input: numbers(1, -1, 1, 5, 6), weight: numbers(2, 0, 1, 6), gate: numbers(3, -2, 2, 5, 6) };
 const scan = { decay: numbers(1, 0, 1, 2, 7, 3), input: numbers(2, -1, 1, 2, 7, 3), state: numbers(3, -1, 1, 2, 3) };
 const complexScan = {
@@ -108,11 +118,12 @@ export const calls = {
     const options = { learningRate: 0.1, step: 3, weightDecay: 0.1 };
     return kernels.adamWStep(gpujs, { parameter, gradient, firstMoment, secondMoment }, options);
   },
-  softmaxAttention: (gpujs) => kernels.softmaxAttention(gpujs, attention, { causal: true, softCap: 2, blockSize: 4 }),
+  softmaxAttention: (gpujs) => kernels.softmaxAttention(gpujs, optioned, { causal: true, softCap: 2, blockSize: 4 }),
   softmaxAttentionGradient: async (gpujs) => {
-    const forward = await kernels.softmaxAttention(gpujs, attention, { causal: true, blockSize: 4 });
-    const cotangent = numbers(4, -1, 1, 1, 7, 4, 5);
-    return kernels.softmaxAttentionGradient(gpujs, { ...attention, ...forward, cotangent }, { causal: true, blockSize: 4 });
+    const options = { causal: true, softCap: 2, blockSize: 4 };
+    const forward = await kernels.softmaxAttention(gpujs, optioned, options);
+    const [cotangent, logSumExpCotangent] = [numbers(4, -1, 1, 1, 7, 4, 5), numbers(5, -1, 1, 1, 7, 4)];
+    return kernels.softmaxAttentionGradient(gpujs, { ...optioned, ...forward, cotangent, logSumExpCotangent }, options);
   },
   linearAttention: (gpujs) => kernels.linearAttention(gpujs, memory, { updateRule: 'gated_delta', chunkSize: 4 }),
   linearAttentionGradient: (gpujs) => {
