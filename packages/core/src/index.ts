@@ -1,5 +1,5 @@
 export * from './backend/setup.ts';
-export type { BackendOptions, KernelPackage } from './backend/loaders.ts';
+export type { BackendOptions, KernelPackage, KernelsInUse } from './backend/loaders.ts';
 export type { DecodeState, Evidence, Form, MechanismCard, Pattern } from './card.ts';
 export * from './config.ts';
 export * from './error.ts';

@@ -9,8 +9,17 @@ export interface BackendOptions {
   readonly powerPreference?: GPUPowerPreference;
 }
 
+/** Kernels of a package that are in use. */
+export interface KernelsInUse {
+  /** who made them, the same as in the kernels' implementations */
+  readonly label: string;
+  undo(): void;
+  /** why a kernel runs in the form that it runs in, where there is a choice; `explain()` shows it */
+  why?(kernel: string): string | undefined;
+}
+
 /** A kernel package's use function: installs its kernels, and says how to take them away. */
-export type KernelPackage = () => { readonly label: string; undo(): void } | Promise<{ readonly label: string; undo(): void }>;
+export type KernelPackage = () => KernelsInUse | Promise<KernelsInUse>;
 
 type Verdict = { ready: true; reason: string } | { ready: false; reason: string; remedy: string };
 
@@ -18,7 +27,7 @@ type Verdict = { ready: true; reason: string } | { ready: false; reason: string;
 interface BackendLoader {
   (options: BackendOptions, automatic: boolean): Promise<Verdict>;
   /** installs the given kernel packages, or the ones that are present */
-  kernels(given: readonly KernelPackage[] | undefined): Promise<{ label: string; undo: () => void }[]>;
+  kernels(given: readonly KernelPackage[] | undefined): Promise<KernelsInUse[]>;
 }
 
 const inNode = typeof process !== 'undefined' && process.versions?.node !== undefined;
@@ -26,7 +35,7 @@ const inNode = typeof process !== 'undefined' && process.versions?.node !== unde
 async function useKernels(
   given: readonly KernelPackage[] | undefined,
   installed: { name: string; use: string } | undefined,
-): Promise<{ label: string; undo: () => void }[]> {
+): Promise<KernelsInUse[]> {
   if (given) return Promise.all(given.map(async (use) => use()));
   if (!installed) return [];
   const module = await importOptional(installed.name);

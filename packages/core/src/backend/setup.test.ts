@@ -1,7 +1,7 @@
 import * as tf from '@tensorflow/tfjs-core';
 import { afterEach, describe, expect, it } from 'vitest';
 import { SeqLoomError } from '../error.ts';
-import { rmsNorm } from '../kernel/rms-norm.ts';
+import { rmsNorm, rmsNormKernel } from '../kernel/rms-norm.ts';
 import { resetKernelRuns } from '../kernel/report.ts';
 import { explain, setupBackend } from './setup.ts';
 
@@ -45,6 +45,22 @@ describe('setupBackend', () => {
     expect(norm).toThrow(/RmsNorm: implementation must be fused on backend wasm \(strict mode is on\)/);
     await setupBackend('wasm', { kernels: [], strict: false });
     expect(norm()[0]).toBeCloseTo(3 / Math.sqrt(12.5), 5);
+  });
+
+  it('shows why a kernel runs in its form, where its package says so', async () => {
+    const run: typeof rmsNormKernel.definition.composed = ({ input }) => ({ output: tf.clone(input) });
+    const use = () => ({
+      label: 'fast kernels',
+      undo: rmsNormKernel.implement({ backend: 'wasm', label: 'fast kernels', forward: ({ inputs }) => run(inputs, {} as never) }),
+      why: (kernel: string) => (kernel === 'RmsNorm' ? 'it is faster' : undefined),
+    });
+    await setupBackend('wasm', { kernels: [use] });
+    expect(norm()).toEqual([3, 4]);
+    expect(explain().kernels).toEqual([
+      { kernel: 'RmsNorm', backend: 'wasm', implementation: { kind: 'fused', label: 'fast kernels' }, calls: 1, why: 'it is faster' },
+    ]);
+    await setupBackend('wasm', { kernels: [] });
+    expect(explain().kernels[0]).not.toHaveProperty('why');
   });
 
   it('refuses an unknown name and an absent backend, and keeps the one in use', async () => {

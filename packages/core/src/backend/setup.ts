@@ -4,7 +4,7 @@ import { registerGradients } from '../gradient/index.ts';
 import { isStrict, kernelRuns, setStrict } from '../kernel/report.ts';
 import type { KernelRun } from '../kernel/report.ts';
 import { backendLoaders } from './loaders.ts';
-import type { BackendOptions, KernelPackage } from './loaders.ts';
+import type { BackendOptions, KernelPackage, KernelsInUse } from './loaders.ts';
 
 /** The backends that SeqLoom knows, best first. */
 export const BACKENDS = ['tensorflow', 'webgpu', 'wasm', 'cpu'] as const;
@@ -40,7 +40,7 @@ export interface SetupOptions extends BackendOptions {
   readonly kernels?: readonly KernelPackage[];
 }
 
-let current: { reason: string; candidates: BackendCandidate[]; packages: { label: string; undo: () => void }[] } | undefined;
+let current: { reason: string; candidates: BackendCandidate[]; packages: KernelsInUse[] } | undefined;
 
 /**
  * Makes a tfjs backend ready, registers gradients and the kernel packages that belong to it.
@@ -106,6 +106,14 @@ export async function setupBackend(wanted: BackendName | 'auto' = 'auto', option
   return explain();
 }
 
+/** A run with what its kernel package says about it. */
+function withReason(run: KernelRun): KernelRun {
+  const { kernel, implementation } = run;
+  if (implementation.kind !== 'fused') return run;
+  const why = current?.packages.find(({ label }) => label === implementation.label)?.why?.(kernel);
+  return why === undefined ? run : { ...run, why };
+}
+
 /** Says which backend and which kernel implementations run, and why. */
 export function explain(): Explanation {
   return {
@@ -114,6 +122,6 @@ export function explain(): Explanation {
     candidates: current?.candidates ?? [],
     kernelPackages: current?.packages.map(({ label }) => label) ?? [],
     strict: isStrict(),
-    kernels: kernelRuns(),
+    kernels: kernelRuns().map(withReason),
   };
 }

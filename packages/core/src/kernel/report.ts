@@ -10,6 +10,8 @@ export interface KernelRun {
   readonly backend: string;
   readonly implementation: ImplementationSource;
   readonly calls: number;
+  /** why it runs in this form, where its package offers several */
+  readonly why?: string;
 }
 
 const runs = new Map<string, { kernel: string; backend: string; implementation: ImplementationSource; calls: number }>();
