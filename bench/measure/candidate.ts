@@ -13,6 +13,12 @@ export interface Candidate {
   readonly implementation?: string;
   /** one call; its results are freed */
   run(): void | Promise<void>;
+  /** what makes its calls possible, before they are timed; called whenever its turn comes */
+  enter?(): void;
+  /** waits for what `run` only began, as calls of a GPU do; the first call of such a candidate compiles, and says nothing about time */
+  finish?(): Promise<void>;
+  /** figures of one call that are no times, for the columns beside them */
+  count?(): Promise<Readonly<Record<string, number>>>;
   /** the results of one call */
   outputs(): Outputs | Promise<Outputs>;
   dispose?(): void;

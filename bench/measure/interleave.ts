@@ -7,6 +7,8 @@ export interface Timed {
   run(): void | Promise<void>;
   /** times of a call that was made already: the first sample, and warm-up enough */
   readonly known?: { readonly wall: number; readonly cpu: number };
+  /** waits for the calls of a sample that only began, inside the time */
+  finish?(): Promise<void>;
   /** called before each turn, outside the time */
   enter?(): Promise<void>;
 }
@@ -42,6 +44,7 @@ async function repeat(timed: Timed, times: number): Promise<void> {
     const pending = timed.run();
     if (pending) await pending;
   }
+  await timed.finish?.();
 }
 
 /**

@@ -7,6 +7,8 @@ export interface Machine {
   readonly cores: number;
   readonly memoryGiB: number;
   readonly platform: string;
+  /** the GPU's adapter, for suites that run there */
+  readonly gpu?: string;
   readonly node: string;
   /** load averages over 1, 5 and 15 minutes before the first measurement */
   readonly load: readonly number[];
@@ -42,8 +44,8 @@ function revision(): string {
 
 /** The machine in one line. */
 export function machineLine(machine: Machine): string {
-  const { cpu, cores, memoryGiB, platform, node, load, commit, date } = machine;
-  return `${cpu}, ${cores} cores, ${memoryGiB} GiB, ${platform}, Node ${node}, load ${load.join(' ')}, sources ${commit}, ${date.slice(0, 16)}Z`;
+  const { cpu, cores, memoryGiB, platform, gpu, node, load, commit, date } = machine;
+  return `${cpu}, ${cores} cores, ${memoryGiB} GiB, ${platform}${gpu === undefined ? '' : `, GPU ${gpu}`}, Node ${node}, load ${load.join(' ')}, sources ${commit}, ${date.slice(0, 16)}Z`;
 }
 
 /** A warning when something else keeps the machine busy, or null. */

@@ -68,6 +68,31 @@ describe('a case', () => {
   });
 });
 
+describe('a case on a GPU', () => {
+  it('is timed after the call that compiles, to the end of its work, and shows its counts', async () => {
+    const calls: string[] = [];
+    const wait = (ms: number) => new Promise((done) => setTimeout(done, ms));
+    const late: Candidate = {
+      ...candidate(OURS, [1, 2, 3], calls),
+      enter: () => void calls.push('enter'),
+      outputs: async () => {
+        await wait(300);
+        return { sum: [1, 2, 3] };
+      },
+      finish: async () => {
+        calls.push('finish');
+        await wait(20);
+      },
+      count: async () => ({ submits: 2 }),
+    };
+    const [row] = (await runCase(sumCase([late]), 'kernels-gpu (wgsl)', null, timing, options)).rows;
+    expect(row).toMatchObject({ facts: { submits: 2 }, ofPeak: null, peakHeapBytes: null });
+    expect(row!.ms).toBeGreaterThan(19);
+    expect(row!.ms).toBeLessThan(200);
+    expect(calls.slice(0, 3)).toEqual(['enter', OURS, 'finish']);
+  });
+});
+
 describe('measuring', () => {
   it('takes turns, each round beginning with the next candidate', async () => {
     const order: string[] = [];

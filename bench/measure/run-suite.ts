@@ -12,7 +12,7 @@ import { disagreement } from './parity.ts';
 import { measurePeak } from './peak.ts';
 import type { Peak } from './peak.ts';
 import { profileKernels } from './profile.ts';
-import type { CaseResult, Row, Suite, SuiteResult } from './suite.ts';
+import type { Bench, CaseResult, Row, Started, Suite, SuiteResult } from './suite.ts';
 import { implementationReport, startTfjs, useBackend } from './tfjs.ts';
 
 /** How a suite is run. */
@@ -36,18 +36,28 @@ export interface RunOptions {
 const full: TimingSettings = { samples: 11, sampleMs: 15, warmMs: 150, budgetMs: 2500 };
 const quick: TimingSettings = { samples: 3, sampleMs: 2, warmMs: 10, budgetMs: 500 };
 
+async function startWasm({ build, quick: short }: RunOptions): Promise<Started> {
+  const kernels = await startTfjs(build);
+  const versions = { '@tensorflow/tfjs-backend-wasm': tf.version_core };
+  return { kernels, gpu: null, peak: await measurePeak(short ? 20 : 400), versions, timing: {} };
+}
+
 /** Runs a suite: parity first, then times in turns. */
 export async function runSuite(suite: Suite, options: RunOptions): Promise<SuiteResult> {
   const machine = describeMachine();
   const warning = loadWarning(machine);
   if (warning) options.say(`warning: ${warning}`);
-  const kernels = await startTfjs(options.build);
-  const peak = await measurePeak(options.quick ? 20 : 400);
+  const started = await (suite.start?.() ?? startWasm(options));
+  const { kernels, gpu, peak } = started;
   const peers = await loadPeers(options.peers.filter((name) => suite.peers.includes(name)));
   for (const { name, reason } of peers.skipped) options.say(`skipped ${name}: ${reasonOf(suite, name, reason)}`);
-  const timing = { ...(options.quick ? quick : full), ...(options.budgetMs !== undefined && { budgetMs: options.budgetMs }) };
+  const timing = {
+    ...(options.quick ? quick : { ...full, ...started.timing }),
+    ...(options.budgetMs !== undefined && { budgetMs: options.budgetMs }),
+  };
+  const bench: Bench = { quick: options.quick, peers, gpu };
   const cases: CaseResult[] = [];
-  for (const each of suite.cases({ quick: options.quick, peers })) {
+  for (const each of suite.cases(bench)) {
     if (options.only && !each.name.includes(options.only)) continue;
     options.say(each.name);
     const result = await runCase(each, kernels, peak, timing, options, suite.baseline);
@@ -64,18 +74,21 @@ export async function runSuite(suite: Suite, options: RunOptions): Promise<Suite
     clock: options.clock,
     kernels,
     baseline: suite.baseline ?? OURS,
-    machine,
+    machine: gpu ? { ...machine, gpu: gpu.adapter } : machine,
     warning,
+    gpu,
     peak,
     timing,
     peers: {
-      versions: { '@tensorflow/tfjs-backend-wasm': tf.version_core, ...peers.versions },
+      versions: { ...started.versions, ...peers.versions },
       skipped: peers.skipped.map(({ name, reason }) => ({ name, reason: reasonOf(suite, name, reason) })),
     },
     cases,
     // small sizes say nothing about floors
-    floors: options.quick ? [] : (suite.floors?.(cases) ?? []).filter(({ measured }) => measured !== null || options.only === undefined),
-    notes: suite.notes?.(cases) ?? [],
+    floors: options.quick
+      ? []
+      : (suite.floors?.(cases, bench) ?? []).filter(({ measured }) => measured !== null || options.only === undefined),
+    notes: suite.notes?.(cases, bench) ?? [],
   };
 }
 
@@ -87,7 +100,7 @@ function reasonOf(suite: Suite, name: string, reason: string): string {
 export async function runCase(
   each: Case,
   kernels: string,
-  peak: Peak,
+  peak: Peak | null,
   timing: TimingSettings,
   options: RunOptions,
   baseline = OURS,
@@ -103,15 +116,14 @@ export async function runCase(
       try {
         await enter(candidate);
         resetKernelRuns();
-        const [start, startCpu] = [performance.now(), cpuMs()];
-        const outputs = await candidate.outputs();
-        const first = { wall: performance.now() - start, cpu: cpuMs() - startCpu };
+        const [outputs, firstCall] = await timed(() => candidate.outputs());
         const implementation = candidate.implementation ?? implementationReport();
         const fault = faultOf(prepared.checks, outputs) ?? disagreement(outputs, standard, prepared.agreement ?? 1e-4);
         if (!fault) {
           for (const [name, values] of Object.entries(outputs))
             if (!standard.has(name)) standard.set(name, { name: candidate.name, values });
         }
+        const first = !fault && candidate.finish ? await secondCall(candidate) : firstCall;
         if (fault) refuse(`parity is red: ${fault}`);
         else if (first.wall > options.tooSlowMs && candidate.name !== baseline)
           refuse(`one call took ${(first.wall / 1000).toFixed(1)} s, too long to be repeated`);
@@ -124,6 +136,7 @@ export async function runCase(
       green.map(({ candidate, first }) => ({
         name: candidate.name,
         run: () => candidate.run(),
+        ...(candidate.finish && { finish: () => candidate.finish!() }),
         enter: () => enter(candidate),
         // what takes seconds is not repeated more than needed
         ...(first.wall > timing.budgetMs && { known: first }),
@@ -134,11 +147,9 @@ export async function runCase(
     const standardMs = times.get(baseline)?.[options.clock].median;
     for (const { candidate, implementation } of green) {
       let peakHeapBytes: number | null = null;
-      if (candidate.backend) {
-        await enter(candidate);
-        peakHeapBytes = await peakHeap(() => candidate.run());
-      }
-      const facts = prepared.facts?.[candidate.name] ?? {};
+      await enter(candidate);
+      if (candidate.backend && !candidate.finish) peakHeapBytes = await peakHeap(() => candidate.run());
+      const facts = { ...prepared.facts?.[candidate.name], ...(await candidate.count?.()) };
       rows.push({
         ...figures(each, times.get(candidate.name)!, standardMs, kernels, peak, options),
         candidate: candidate.name,
@@ -159,6 +170,27 @@ export async function runCase(
 
 async function enter(candidate: Candidate): Promise<void> {
   if (candidate.backend) await useBackend(candidate.backend);
+  candidate.enter?.();
+}
+
+interface Took {
+  readonly wall: number;
+  readonly cpu: number;
+}
+
+async function timed<T>(run: () => T | Promise<T>): Promise<[T, Took]> {
+  const [start, startCpu] = [performance.now(), cpuMs()];
+  const result = await run();
+  return [result, { wall: performance.now() - start, cpu: cpuMs() - startCpu }];
+}
+
+/** A call after the one that compiled. */
+async function secondCall(candidate: Candidate): Promise<Took> {
+  const [, took] = await timed(async () => {
+    await candidate.run();
+    await candidate.finish!();
+  });
+  return took;
 }
 
 function faultOf(checks: readonly ((outputs: Outputs) => string | null)[], outputs: Outputs): string | null {
@@ -174,18 +206,18 @@ function figures(
   time: Timing,
   baseline: number | undefined,
   kernels: string,
-  peak: Peak,
+  peak: Peak | null,
   { clock }: RunOptions,
 ): Omit<Row, 'candidate' | 'implementation' | 'peakHeapBytes' | 'facts'> {
   const ms = time[clock].median;
-  const ceiling = kernels.includes('relaxed') ? (peak.relaxed ?? peak.simd) : peak.simd;
+  const ceiling = peak && (kernels.includes('relaxed') ? (peak.relaxed ?? peak.simd) : peak.simd);
   const gflops = work.flops === undefined ? null : work.flops / ms / 1e6;
   return {
     ...time,
     ms,
     ratio: baseline === undefined ? null : ms / baseline,
     gflops,
-    ofPeak: gflops === null ? null : gflops / ceiling,
+    ofPeak: gflops === null || ceiling === null ? null : gflops / ceiling,
     gbPerSecond: work.bytes === undefined ? null : work.bytes / ms / 1e6,
     tokensPerSecond: work.tokens === undefined ? null : (work.tokens / ms) * 1000,
   };

@@ -7,8 +7,30 @@ import type { Peak } from './peak.ts';
 import type { KernelShare } from './profile.ts';
 import type { Spread } from './statistics.ts';
 
+/** The GPU that a suite runs on. */
+export interface Gpu {
+  /** vendor, architecture and description of the adapter */
+  readonly adapter: string;
+  /** whether it is emulated on the processor */
+  readonly software: boolean;
+}
+
+/** What became ready at the start of a suite. */
+export interface Started {
+  /** label of our kernels */
+  readonly kernels: string;
+  readonly gpu: Gpu | null;
+  /** the processor's ceiling, where that is what a suite is held to */
+  readonly peak: Peak | null;
+  /** packages with their versions */
+  readonly versions: Readonly<Record<string, string>>;
+  /** what this place asks for instead of the usual timing */
+  readonly timing: Partial<TimingSettings>;
+}
+
 /** What a suite's cases are made of. */
 export interface Bench {
+  readonly gpu: Gpu | null;
   /** small sizes, to see that everything works */
   readonly quick: boolean;
   readonly peers: Peers;
@@ -59,6 +81,8 @@ export interface Floor {
   /** null when a peer is missing */
   readonly measured: number | null;
   readonly met: boolean | null;
+  /** why nobody can say whether it is met, e.g. that it needs a GPU */
+  readonly open?: string;
 }
 
 /** Everything that one run found. */
@@ -75,7 +99,8 @@ export interface SuiteResult {
   readonly baseline: string;
   readonly machine: Machine;
   readonly warning: string | null;
-  readonly peak: Peak;
+  readonly gpu: Gpu | null;
+  readonly peak: Peak | null;
   readonly timing: TimingSettings;
   readonly peers: { readonly versions: Readonly<Record<string, string>>; readonly skipped: readonly SkippedPeer[] };
   readonly cases: readonly CaseResult[];
@@ -92,9 +117,11 @@ export interface Suite {
   readonly peers: readonly PeerName[];
   /** the candidate that ratios are taken to; our own when left out */
   readonly baseline?: string;
+  /** makes tfjs and our kernels ready; on tfjs-wasm when left out */
+  start?(): Promise<Started>;
   cases(bench: Bench): readonly Case[];
-  floors?(results: readonly CaseResult[]): readonly Floor[];
-  notes?(results: readonly CaseResult[]): readonly string[];
+  floors?(results: readonly CaseResult[], bench: Bench): readonly Floor[];
+  notes?(results: readonly CaseResult[], bench: Bench): readonly string[];
   panels?(results: readonly CaseResult[]): readonly Panel[];
 }
 

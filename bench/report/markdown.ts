@@ -67,11 +67,17 @@ function profileTable({ name, profile }: CaseResult): string[] {
   return ['', `## Where the time of one call goes: ${name}`, '', ...table(['kernel', 'calls', 'ms', 'share'], top)];
 }
 
+const emulated =
+  'This GPU is emulated on the processor: times and ratios are those of an emulated GPU with small shapes, and say nothing about a real one. What is counted (dispatches, submits, read-backs, copies, bytes) holds on any device.';
+
 /** A suite's results as a page of Markdown; `figure` is the picture's file name. */
 export function markdownReport(result: SuiteResult, figure: string | null): string {
-  const { peak, cases, floors, notes, peers, timing } = result;
+  const { peak, gpu, cases, floors, notes, peers, timing } = result;
   const refused = cases.flatMap(({ name, refused: left }) => left.map((each) => `- ${name}: ${each.name}: ${each.reason}`));
-  const peaks = `${digits(peak.simd)} GFLOP/s with separate instructions${peak.relaxed === null ? '' : `, ${digits(peak.relaxed)} with fused ones`}`;
+  const peaks = peak && [
+    `- Peak of a pure FMA loop on one core: ${digits(peak.simd)} GFLOP/s with separate instructions`,
+    ...(peak.relaxed === null ? [] : [`${digits(peak.relaxed)} with fused ones`]),
+  ];
   const versions = Object.entries(peers.versions).map(([name, version]) => `${name} ${version}`);
   const lines = [
     `# ${result.title}`,
@@ -81,9 +87,10 @@ export function markdownReport(result: SuiteResult, figure: string | null): stri
     `- Command: \`npm run bench -- ${result.command}\``,
     `- Machine: ${machineLine(result.machine)}`,
     `- Kernels: ${result.kernels}; peers: ${versions.join(', ')}`,
-    `- Peak of a pure FMA loop on one core: ${peaks}`,
+    ...(peaks ? [peaks.join(', ')] : []),
     `- Medians of up to ${timing.samples} samples of at least ${timing.sampleMs} ms each, candidates in turns, ${result.clock === 'wall' ? 'wall clock' : 'processor time of the whole process'}`,
     ...peers.skipped.map(({ name, reason }) => `- Skipped ${name}: ${reason}`),
+    ...(gpu?.software ? ['', `> ${emulated}`] : []),
     ...(loadWarning(result.machine) ? ['', `> ${loadWarning(result.machine)}`] : []),
     ...(result.quick ? ['', '> A quick run with small sizes: it shows that everything works, its times say nothing.'] : []),
     '',
@@ -95,11 +102,11 @@ export function markdownReport(result: SuiteResult, figure: string | null): stri
           '',
           ...table(
             ['what', 'wanted', 'measured', 'met'],
-            floors.map(({ what, wanted, measured, met }) => [
+            floors.map(({ what, wanted, measured, met, open }) => [
               what,
               wanted,
               measured === null ? 'not measured' : digits(measured),
-              met === null ? '' : met ? 'yes' : 'no',
+              open ?? (met === null ? '' : met ? 'yes' : 'no'),
             ]),
           ),
         ]

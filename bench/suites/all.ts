@@ -3,6 +3,7 @@ import { conv } from './conv.ts';
 import { crossover } from './crossover.ts';
 import { decode } from './decode.ts';
 import { decodeModels } from './decode-models.ts';
+import { gpu } from './gpu.ts';
 import { linearAttention } from './linear-attention.ts';
 import { matmul } from './matmul.ts';
 import { mechanisms } from './mechanisms.ts';
@@ -32,4 +33,5 @@ export const suites: readonly Suite[] = [
   memory,
   moe,
   mechanisms,
+  gpu,
 ];

@@ -1,0 +1,64 @@
+import { kernelCases } from '../../../packages/testing/src/kernel-cases.ts';
+import { uniform64 } from '../../../packages/testing/src/oracle/index.ts';
+import type { Array64 } from '../../../packages/testing/src/oracle/index.ts';
+import { MATMUL } from '../contracts.ts';
+
+/** A small call of a contract whose results and gradients are compared with double precision. */
+export interface ParityCase {
+  readonly kernel: string;
+  readonly inputs: Readonly<Record<string, Array64>>;
+  readonly options: Readonly<Record<string, unknown>>;
+  /** inputs with a gradient */
+  readonly differentiate: readonly string[];
+  /** outputs that the loss reads */
+  readonly lossTerms: readonly string[];
+}
+
+const [time, width, valueWidth] = [37, 6, 5];
+
+function linear(updateRule: string, decay: readonly number[] | null, low: number): ParityCase {
+  const inputs = {
+    query: uniform64([2, time, 4, width], 1),
+    key: uniform64([2, time, 2, width], 2, -0.5, 0.5),
+    value: uniform64([2, time, 2, valueWidth], 3),
+    ...(decay && { logDecay: uniform64([2, time, 2, ...decay], 4, low, 0) }),
+    ...(updateRule.endsWith('delta') && { beta: uniform64([2, time, 2], 5, 0, 1) }),
+    state: uniform64([2, 2, width, valueWidth], 6),
+  };
+  const options = { updateRule, chunkSize: 16 };
+  return { kernel: 'LinearAttention', inputs, options, differentiate: Object.keys(inputs), lossTerms: ['output', 'state'] };
+}
+
+function attention(options: Readonly<Record<string, unknown>>): ParityCase {
+  const inputs = {
+    query: uniform64([2, time, 4, width], 1, -2, 2),
+    key: uniform64([2, time, 2, width], 2, -2, 2),
+    value: uniform64([2, time, 2, valueWidth], 3),
+  };
+  return {
+    kernel: 'SoftmaxAttention',
+    inputs,
+    options: { blockSize: 16, ...options },
+    differentiate: Object.keys(inputs),
+    lossTerms: ['output', 'logSumExp'],
+  };
+}
+
+/** One call or more of every contract. */
+export function parityCases(): ParityCase[] {
+  const product = { left: uniform64([3, 17, 33], 1), right: uniform64([3, 33, 9], 2) };
+  return [
+    { kernel: MATMUL, inputs: product, options: {}, differentiate: ['left', 'right'], lossTerms: ['output'] },
+    linear('linear', null, 0),
+    linear('gated', [], -3),
+    linear('gated', [width], -3),
+    linear('delta', null, 0),
+    linear('gated_delta', [], -3),
+    // decays that leave nothing of the state
+    linear('gated_delta', [width], -100),
+    attention({ causal: true }),
+    attention({ causal: true, window: 9, sinks: 2, softCap: 3 }),
+    attention({ causal: false, dilation: 2 }),
+    ...kernelCases(),
+  ];
+}
