@@ -1,10 +1,11 @@
 import * as tf from '@tensorflow/tfjs-core';
 import { deferParameters, disposeState, Random, setupBackend } from '@seqloom/core';
 import type { State } from '@seqloom/core';
-import { furthest } from '@seqloom/testing';
-import { afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { failOnLeaks, furthest } from '@seqloom/testing';
+import { beforeAll, describe, expect, it } from 'vitest';
 import type { HybridConfig } from './config.ts';
 import { generate } from './generate.ts';
+import { tokenIds, withModel } from './for-tests/tiny-models.ts';
 import { HybridModel } from './hybrid-model.ts';
 
 const definitions: HybridConfig['definitions'] = {
@@ -28,19 +29,10 @@ const definitions: HybridConfig['definitions'] = {
 
 const base: HybridConfig = { vocabSize: 11, dim: 8, mixers: 'conv', definitions, seed: 5 };
 
-const idsOf = (rows: number, length: number, seed = 1): tf.Tensor2D => {
-  const random = new Random(seed);
-  return tf.tensor2d(
-    Int32Array.from({ length: rows * length }, () => random.below(11)),
-    [rows, length],
-    'int32',
-  );
-};
-
 /** The largest difference between one call on all tokens and calls on pieces that end at `cuts`. */
 function splitError(model: HybridModel, length: number, cuts: readonly number[]): number {
   return tf.tidy(() => {
-    const ids = idsOf(2, length);
+    const ids = tokenIds(2, length);
     const whole = model.forward(ids).logits;
     let state: State | undefined;
     let from = 0;
@@ -55,26 +47,11 @@ function splitError(model: HybridModel, length: number, cuts: readonly number[])
   });
 }
 
-function withModel<T>(config: HybridConfig, use: (model: HybridModel) => T): T {
-  const model = new HybridModel(config);
-  try {
-    return use(model);
-  } finally {
-    model.dispose();
-  }
-}
-
 beforeAll(async () => {
   await setupBackend('wasm', { kernels: [] });
 });
 
-let tensors = 0;
-beforeEach(() => {
-  tensors = tf.memory().numTensors;
-});
-afterEach(() => {
-  expect(tf.memory().numTensors).toBe(tensors);
-});
+failOnLeaks();
 
 describe('any stack', () => {
   const styles = ['pre', 'post', 'sandwich', 'normalised', 'parallel', 'none'] as const;
@@ -101,15 +78,16 @@ describe('any stack', () => {
     withModel(config, (model) => {
       withModel(JSON.parse(JSON.stringify(model.config)) as HybridConfig, (again) => {
         tf.tidy(() => {
-          expect(furthest(model.forward(idsOf(1, 5)).logits, again.forward(idsOf(1, 5)).logits)).toBe(0);
+          expect(furthest(model.forward(tokenIds(1, 5)).logits, again.forward(tokenIds(1, 5)).logits)).toBe(0);
         });
       });
     });
   });
 
   it('is counted without making a tensor', () => {
+    const before = tf.memory().numTensors;
     const model = deferParameters(() => new HybridModel({ ...base, dim: 4096, vocabSize: 50_000, mixers: 'full*80' }));
-    expect(tf.memory().numTensors).toBe(tensors);
+    expect(tf.memory().numTensors).toBe(before);
     expect(model.countParameters()).toBe(50_000 * 4096 + 4096 + 80 * (4096 * 4096 * 2 + 4096 * 4096 + 2 * 4096 + 3 * 4096 * 12));
     model.dispose();
   });
@@ -118,7 +96,7 @@ describe('any stack', () => {
     const model = deferParameters(() => new HybridModel(base));
     withModel(base, (again) => {
       tf.tidy(() => {
-        expect(furthest(model.forward(idsOf(1, 5)).logits, again.forward(idsOf(1, 5)).logits)).toBe(0);
+        expect(furthest(model.forward(tokenIds(1, 5)).logits, again.forward(tokenIds(1, 5)).logits)).toBe(0);
       });
     });
     model.dispose();
@@ -135,7 +113,7 @@ describe('meta tokens', () => {
           const shared = [...plain.namedParameters()];
           const weights = model.namedParameters();
           for (const [name, parameter] of shared) parameter.assign(weights.get(name)!.value);
-          const ids = idsOf(2, 7);
+          const ids = tokenIds(2, 7);
           const rows = tf.tile(tf.expandDims(model.stack.meta!.value, 0), [2, 1, 1]);
           const joined = tf.concat([rows, plain.embedding.forward(ids)], 1) as tf.Tensor3D;
           const expected = tf.slice(plain.stack.forward(joined).output, [0, 3, 0], [2, 7, 8]);
@@ -148,7 +126,7 @@ describe('meta tokens', () => {
   it('are seen by every row and segment, with or without padding, and receive gradients', () => {
     withModel(config, (model) => {
       tf.tidy(() => {
-        const ids = idsOf(1, 6);
+        const ids = tokenIds(1, 6);
         const alone = model.forward(ids).logits;
         const left = model.forward(tf.concat([tf.zeros([1, 2], 'int32'), ids], 1), {
           mask: tf.tensor2d([[0, 0, 1, 1, 1, 1, 1, 1]]),
@@ -157,7 +135,7 @@ describe('meta tokens', () => {
         const packed = model.forward(tf.concat([ids, ids], 1), { segmentIds: [[1, 1, 1, 1, 1, 1, 2, 2, 2, 2, 2, 2]] }).logits;
         expect(furthest(tf.slice(packed, [0, 6, 0], [1, 6, 11]), alone)).toBeLessThan(1e-5);
         const meta = model.stack.meta!.variable;
-        const slope = tf.variableGrads(() => model.loss(ids, idsOf(1, 6, 2)).sum, [meta]).grads[meta.name]!;
+        const slope = tf.variableGrads(() => model.loss(ids, tokenIds(1, 6, 2)).sum, [meta]).grads[meta.name]!;
         expect(tf.min(tf.max(tf.abs(slope), 1)).dataSync()[0]!).toBeGreaterThan(1e-6);
       });
     });
@@ -165,7 +143,7 @@ describe('meta tokens', () => {
 
   it('count in the state: bytes are what the state holds', () => {
     withModel(config, (model) => {
-      const ids = idsOf(2, 5);
+      const ids = tokenIds(2, 5);
       const { logits, state } = model.forward(ids);
       expect(Object.values(state).reduce((sum, { size }) => sum + 4 * size, 0)).toBe(model.stateBytes(2, 5));
       disposeState(state);
@@ -186,7 +164,7 @@ describe('learned positions', () => {
     };
     expect(await write(4)).toBe(4);
     await expect(write(5)).rejects.toThrow(/at most 4: the model has 6 positions, 3 are read; got 5/);
-    const ids = idsOf(1, 2);
+    const ids = tokenIds(1, 2);
     const { logits, state } = model.next(ids);
     await expect(write(3, state)).rejects.toThrow(/at most 2/);
     expect(await write(2, state)).toBe(2);
@@ -197,13 +175,13 @@ describe('learned positions', () => {
 
   it('a piece that is too long is refused, and tokens beyond the last one are NaN, not misplaced', () => {
     withModel(config, (model) => {
-      expect(() => tf.tidy(() => model.forward(idsOf(1, 7)))).toThrow(/at most 6 tokens/);
+      expect(() => tf.tidy(() => model.forward(tokenIds(1, 7)))).toThrow(/at most 6 tokens/);
       tf.tidy(() => {
-        const { state } = model.forward(idsOf(1, 4));
-        const logits = model.forward(idsOf(1, 3), { state }).logits.arraySync()[0]!;
+        const { state } = model.forward(tokenIds(1, 4));
+        const logits = model.forward(tokenIds(1, 3), { state }).logits.arraySync()[0]!;
         expect(logits[2]!.every(Number.isNaN)).toBe(true);
         // padding beyond the table spoils nothing
-        const padded = model.forward(idsOf(1, 3), { state, mask: tf.tensor2d([[1, 1, 0]]) }).logits.arraySync()[0]!;
+        const padded = model.forward(tokenIds(1, 3), { state, mask: tf.tensor2d([[1, 1, 0]]) }).logits.arraySync()[0]!;
         expect(padded.map((row) => row.every(Number.isFinite))).toEqual([true, true, true]);
       });
     });
@@ -222,7 +200,7 @@ describe('shared weights', () => {
             parameter.assign((weights.get(name) ?? weights.get(name.replace('layers.1', 'layers.0')))!.value);
           const slopes = (of: HybridModel, names: string[]): tf.Tensor[] => {
             const variables = names.map((name) => of.namedParameters().get(name)!.variable);
-            const { grads } = tf.variableGrads(() => of.loss(idsOf(1, 6), idsOf(1, 6, 2)).sum, variables);
+            const { grads } = tf.variableGrads(() => of.loss(tokenIds(1, 6), tokenIds(1, 6, 2)).sum, variables);
             return variables.map(({ name }) => grads[name]!);
           };
           const [shared] = slopes(model, ['stack.layers.0.mixer.query.weight']);
@@ -257,7 +235,7 @@ describe('a layer that reads a context', () => {
     const segments = { type: 'memformer', heads: 2, slots: 3, segmentLength: 4 };
     withModel({ ...config, segments }, (model) => expect(splitError(model, 11, [1, 5, 9])).toBeLessThan(2e-4));
     withModel(config, (model) => {
-      const ids = idsOf(1, 3);
+      const ids = tokenIds(1, 3);
       expect(() => model.forward(ids)).toThrow(/layer 1 has the pattern noncausal-cross/);
       ids.dispose();
     });

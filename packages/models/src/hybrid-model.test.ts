@@ -1,11 +1,12 @@
 import * as tf from '@tensorflow/tfjs-core';
-import { disposeState, Random, SeqLoomError, setupBackend } from '@seqloom/core';
+import { disposeState, SeqLoomError, setupBackend } from '@seqloom/core';
 import type { SequenceMixer, State } from '@seqloom/core';
 import { furthest } from '@seqloom/testing';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { defaultComponents } from './components.ts';
 import type { HybridConfig } from './config.ts';
 import { generate } from './generate.ts';
+import { tokenIds } from './for-tests/tiny-models.ts';
 import { HybridModel } from './hybrid-model.ts';
 
 const config: HybridConfig = {
@@ -23,14 +24,7 @@ const config: HybridConfig = {
   seed: 3,
 };
 
-const idsOf = (rows: number, length: number, seed = 1): tf.Tensor2D => {
-  const random = new Random(seed);
-  return tf.tensor2d(
-    Int32Array.from({ length: rows * length }, () => random.below(23)),
-    [rows, length],
-    'int32',
-  );
-};
+const idsOf = (rows: number, length: number, seed = 1): tf.Tensor2D => tokenIds(rows, length, seed, config.vocabSize);
 
 describe.each(['cpu', 'wasm'] as const)('hybrid model on %s', (backend) => {
   let model: HybridModel;

@@ -1,4 +1,5 @@
 import * as tf from '@tensorflow/tfjs-core';
+import { afterEach, beforeEach, expect } from 'vitest';
 
 /** What tfjs holds at one moment. */
 export interface TensorCount {
@@ -41,4 +42,15 @@ export function leakFault(before: TensorCount, what: string): string | null {
   if (after.tensors !== before.tensors) return `${what} changed the number of tensors from ${before.tensors} to ${after.tensors}`;
   if (after.buffers !== before.buffers) return `${what} changed the number of backend buffers from ${before.buffers} to ${after.buffers}`;
   return null;
+}
+
+/** Fails every test of the file, or of the `describe` that it is called in, which leaves more or fewer tensors than it found; call it after the set-up. */
+export function failOnLeaks(): void {
+  let before = 0;
+  beforeEach(() => {
+    before = tf.memory().numTensors;
+  });
+  afterEach(() => {
+    expect(tf.memory().numTensors, 'tensors after the test').toBe(before);
+  });
 }

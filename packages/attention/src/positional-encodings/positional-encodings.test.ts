@@ -1,7 +1,7 @@
 import * as tf from '@tensorflow/tfjs-core';
 import { setupBackend } from '@seqloom/core';
-import { array64, expectCloseTo, uniform64 } from '@seqloom/testing';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { array64, expectCloseTo, failOnLeaks, uniform64 } from '@seqloom/testing';
+import { beforeAll, describe, expect, it } from 'vitest';
 import { LearnedPositions, sinusoidalPositions } from './absolute.ts';
 import { alibiSlopes } from './alibi.ts';
 import { naiveAlibiSlopes, naiveFrequencies, naiveRotate, naiveSinusoid, naiveXposFactor } from './naive.ts';
@@ -12,14 +12,10 @@ import { rotaryFrequencies } from './rotary-frequencies.ts';
 const random = (shape: number[], seed: number): tf.Tensor => tf.tensor(Float32Array.from(uniform64(shape, seed).data), shape);
 
 describe.each(['cpu', 'wasm'] as const)('positional encodings on %s', (backend) => {
-  let tensors = 0;
-  beforeEach(async () => {
+  beforeAll(async () => {
     await setupBackend(backend);
-    tensors = tf.memory().numTensors;
   });
-  afterEach(() => {
-    expect(tf.memory().numTensors).toBe(tensors);
-  });
+  failOnLeaks();
 
   it('rotary equals its naive form: partial, interleaved, positions per row up to a million', async () => {
     const [D, R] = [6, 4];

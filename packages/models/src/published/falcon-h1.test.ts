@@ -1,9 +1,10 @@
 import * as tf from '@tensorflow/tfjs-core';
-import { Random, setupBackend } from '@seqloom/core';
-import { furthest } from '@seqloom/testing';
-import { afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { setupBackend } from '@seqloom/core';
+import { failOnLeaks, furthest } from '@seqloom/testing';
+import { beforeAll, describe, expect, it } from 'vitest';
 import { ConfigReader } from '../checkpoints/config-reader.ts';
 import { falconH1 as adapter } from '../checkpoints/adapters/falcon-h1.ts';
+import { tokenIds } from '../for-tests/tiny-models.ts';
 import { HybridModel } from '../hybrid-model.ts';
 import { falconH1 } from './falcon-h1.ts';
 import type { FalconH1Multipliers, FalconH1Shape } from './falcon-h1.ts';
@@ -37,26 +38,11 @@ const multipliers: Required<FalconH1Multipliers> = {
   mlpOutput: 0.9,
 };
 
-const ids = (rows: number, length: number): tf.Tensor2D => {
-  const random = new Random(3);
-  return tf.tensor2d(
-    Int32Array.from({ length: rows * length }, () => random.below(11)),
-    [rows, length],
-    'int32',
-  );
-};
-
 beforeAll(async () => {
   await setupBackend('wasm', { kernels: [] });
 });
 
-let tensors = 0;
-beforeEach(() => {
-  tensors = tf.memory().numTensors;
-});
-afterEach(() => {
-  expect(tf.memory().numTensors).toBe(tensors);
-});
+failOnLeaks();
 
 describe('the factors', () => {
   it('folded into the weights give the same logits', () => {
@@ -85,11 +71,11 @@ describe('the factors', () => {
         parameter.assign(tf.mul(weights.get(name)!.value, found?.[1] ?? 1));
       }
       expect(used.size).toBe(factors.length);
-      expect(furthest(model.forward(ids(2, 9)).logits, folded.forward(ids(2, 9)).logits)).toBeLessThan(1e-6);
+      expect(furthest(model.forward(tokenIds(2, 9)).logits, folded.forward(tokenIds(2, 9)).logits)).toBeLessThan(1e-6);
       // each of them matters
       for (const name of Object.keys(m) as (keyof FalconH1Multipliers)[]) {
         const without = new HybridModel(falconH1.config({ ...small, multipliers: { ...m, [name]: undefined } }));
-        expect(furthest(model.forward(ids(2, 9)).logits, without.forward(ids(2, 9)).logits), name).toBeGreaterThan(1e-7);
+        expect(furthest(model.forward(tokenIds(2, 9)).logits, without.forward(tokenIds(2, 9)).logits), name).toBeGreaterThan(1e-7);
         without.dispose();
       }
     });
@@ -109,7 +95,7 @@ describe('without the state space', () => {
       const weights = model.namedParameters();
       for (const [name, parameter] of plain.namedParameters())
         parameter.assign(weights.get(name.replace('.mixer.', '.mixer.branches.0.mixer.'))!.value);
-      expect(furthest(model.forward(ids(2, 9)).logits, plain.forward(ids(2, 9)).logits)).toBeLessThan(1e-6);
+      expect(furthest(model.forward(tokenIds(2, 9)).logits, plain.forward(tokenIds(2, 9)).logits)).toBeLessThan(1e-6);
     });
     model.dispose();
     plain.dispose();
@@ -123,7 +109,7 @@ describe('a batch of prompts of different lengths', () => {
       expect.arrayContaining(['0.0.key', '0.0.value', '0.1.memory', '0.1.window']),
     );
     tf.tidy(() => {
-      const whole = ids(2, 12);
+      const whole = tokenIds(2, 12);
       const alone = model.forward(whole).logits;
       const short = tf.concat([tf.fill([1, 3], 9, 'int32'), tf.slice(whole, [1, 0], [1, 5])], 1);
       const mask = tf.tensor2d([

@@ -1,11 +1,12 @@
 import * as tf from '@tensorflow/tfjs-core';
-import { deferParameters, Random, setupBackend } from '@seqloom/core';
+import { deferParameters, setupBackend } from '@seqloom/core';
 import type { ParallelMixer, State } from '@seqloom/core';
-import { furthest } from '@seqloom/testing';
-import { afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
+import { failOnLeaks, furthest } from '@seqloom/testing';
+import { afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
 import { ConfigReader } from '../checkpoints/config-reader.ts';
 import { hymba as adapter } from '../checkpoints/adapters/hymba.ts';
 import { generate } from '../generate.ts';
+import { tokenIds, withModel } from '../for-tests/tiny-models.ts';
 import { HybridModel } from '../hybrid-model.ts';
 import { hymba } from './hymba.ts';
 import type { HymbaShape } from './hymba.ts';
@@ -27,24 +28,12 @@ const small: HymbaShape = {
 };
 const one: HymbaShape = { ...small, depth: 1, globalLayers: [], keyValueGroups: [] };
 
-const idsOf = (rows: number, length: number, seed = 1): tf.Tensor2D => {
-  const random = new Random(seed);
-  return tf.tensor2d(
-    Int32Array.from({ length: rows * length }, () => random.below(11)),
-    [rows, length],
-    'int32',
-  );
-};
-
-function withModel<T>(shape: HymbaShape, use: (model: HybridModel) => T): T {
-  const model = new HybridModel(hymba.config(shape));
-  try {
+function withHymba<T>(shape: HymbaShape, use: (model: HybridModel) => T): T {
+  return withModel(hymba.config(shape), (model) => {
     // at their first values embeddings and meta tokens hardly move the logits
     tf.tidy(() => model.embedding.weight.assign(tf.mul(model.embedding.weight.value, 50)));
     return use(model);
-  } finally {
-    model.dispose();
-  }
+  });
 }
 
 /** Takes Mamba's part out of a layer. */
@@ -60,7 +49,7 @@ const logitsOf = (model: HybridModel, ids: tf.Tensor): tf.Tensor => model.forwar
 /** How far the logits of one position move when a token changes. */
 function influence(model: HybridModel, length: number, from: number, at: number): number {
   return tf.tidy(() => {
-    const ids = idsOf(1, length);
+    const ids = tokenIds(1, length);
     const other = [...ids.dataSync()];
     other[from] = (other[from]! + 3) % 11;
     const changed = tf.tensor2d(other, [1, length], 'int32');
@@ -73,18 +62,14 @@ beforeAll(async () => {
   await setupBackend('wasm', { kernels: [] });
 });
 
-let tensors = 0;
-beforeEach(() => {
-  tensors = tf.memory().numTensors;
-});
+failOnLeaks();
 afterEach(() => {
   vi.restoreAllMocks();
-  expect(tf.memory().numTensors).toBe(tensors);
 });
 
 describe('what a layer sees', () => {
   it('without Mamba: the last tokens of its window, itself included', () => {
-    withModel(one, (model) => {
+    withHymba(one, (model) => {
       silenceMamba(model);
       expect(influence(model, 12, 11 - (small.window - 1), 11)).toBeGreaterThan(1e-4);
       expect(influence(model, 12, 11 - small.window, 11)).toBe(0);
@@ -92,15 +77,15 @@ describe('what a layer sees', () => {
   });
 
   it('with Mamba: what left the window too', () => {
-    withModel(one, (model) => expect(influence(model, 12, 1, 11)).toBeGreaterThan(1e-6));
+    withHymba(one, (model) => expect(influence(model, 12, 1, 11)).toBeGreaterThan(1e-6));
   });
 
   it('always: the meta tokens, every one of them', () => {
-    withModel(one, (model) => {
+    withHymba(one, (model) => {
       silenceMamba(model);
       tf.tidy(() => {
         const meta = model.stack.meta!;
-        const [ids, before] = [idsOf(1, 12), meta.value.clone()];
+        const [ids, before] = [tokenIds(1, 12), meta.value.clone()];
         const last = (): tf.Tensor => tf.slice(logitsOf(model, ids), [0, 11, 0], [1, 1, 11]);
         const wanted = last();
         for (let token = 0; token < small.metaTokens; token++) {
@@ -113,7 +98,7 @@ describe('what a layer sees', () => {
   });
 
   it('in a global layer: everything', () => {
-    withModel({ ...one, globalLayers: [0] }, (model) => {
+    withHymba({ ...one, globalLayers: [0] }, (model) => {
       silenceMamba(model);
       expect(influence(model, 12, 0, 11)).toBeGreaterThan(1e-5);
     });
@@ -122,7 +107,7 @@ describe('what a layer sees', () => {
 
 describe('keys and values', () => {
   it('of a consumer are those of its producer, the very tensors, and it has no weights nor cache for any', () => {
-    withModel(small, (model) => {
+    withHymba(small, (model) => {
       const attention = (layer: number) => (model.stack.layers[layer]!.mixer as ParallelMixer).branches[0]!.mixer;
       const seen = new Map<string, unknown>();
       for (const layer of [1, 2]) {
@@ -135,7 +120,7 @@ describe('keys and values', () => {
           return result;
         });
       }
-      tf.tidy(() => void logitsOf(model, idsOf(2, 9)));
+      tf.tidy(() => void logitsOf(model, tokenIds(2, 9)));
       expect(seen.get('1 takes')).toBeUndefined();
       expect(seen.get('2 takes')).toBeDefined();
       expect(seen.get('2 takes')).toBe(seen.get('1 makes'));
@@ -165,10 +150,10 @@ describe('keys and values', () => {
 
 describe('a batch', () => {
   it('of prompts of different lengths, padded on the left by any amount, gives the logits of each alone, then token by token', () => {
-    withModel(small, (model) => {
+    withHymba(small, (model) => {
       tf.tidy(() => {
         const lengths = [5, 12, 9];
-        const whole = lengths.map((length, row) => idsOf(1, length + 8, 10 + row));
+        const whole = lengths.map((length, row) => tokenIds(1, length + 8, 10 + row));
         const alone = whole.map((ids) => logitsOf(model, ids));
         for (const padding of [0, 4]) {
           const width = Math.max(...lengths) + padding;
@@ -219,9 +204,9 @@ describe('pieces', () => {
     ['single tokens', Array.from({ length: 23 }, (_, t) => t + 1)],
     ['pieces around the window', [3, 4, 8, 13, 20]],
   ])('%s give what one call gives, meta tokens once', (_name, cuts) => {
-    withModel(small, (model) => {
+    withHymba(small, (model) => {
       tf.tidy(() => {
-        const ids = idsOf(2, 24);
+        const ids = tokenIds(2, 24);
         const whole = logitsOf(model, ids);
         let state: State | undefined;
         let from = 0;
@@ -256,7 +241,7 @@ describe('without meta tokens, windows, sharing and Mamba', () => {
         },
       },
     });
-    withModel(plain, (model) => {
+    withHymba(plain, (model) => {
       silenceMamba(model);
       tf.tidy(() => {
         const weights = model.namedParameters();
@@ -265,7 +250,7 @@ describe('without meta tokens, windows, sharing and Mamba', () => {
           // the mean of two branches, one of which is silent
           parameter.assign(name.endsWith('mixer.output.weight') ? tf.div(value, 2) : value);
         }
-        expect(furthest(logitsOf(single, idsOf(2, 9)), logitsOf(model, idsOf(2, 9)))).toBeLessThan(1e-5);
+        expect(furthest(logitsOf(single, tokenIds(2, 9)), logitsOf(model, tokenIds(2, 9)))).toBeLessThan(1e-5);
       });
     });
     single.dispose();

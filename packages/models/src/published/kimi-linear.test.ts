@@ -1,56 +1,27 @@
 import * as tf from '@tensorflow/tfjs-core';
 import { deferParameters, setupBackend } from '@seqloom/core';
-import { furthest } from '@seqloom/testing';
-import { afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { failOnLeaks, furthest } from '@seqloom/testing';
+import { beforeAll, describe, expect, it } from 'vitest';
 import { ConfigReader } from '../checkpoints/config-reader.ts';
 import { kimiLinear as adapter } from '../checkpoints/adapters/kimi-linear.ts';
 import { defaultComponents } from '../components.ts';
 import { resolveHybridConfig } from '../config.ts';
 import type { HybridConfig } from '../config.ts';
+import { withModel } from '../for-tests/tiny-models.ts';
+import { tinyShapes } from '../for-tests/tiny-shapes.ts';
 import { HybridModel } from '../hybrid-model.ts';
 import { layerDefinitions } from '../layers.ts';
 import { publishedConfig } from './index.ts';
 import { kimiLinear } from './kimi-linear.ts';
-import type { KimiLinearShape } from './kimi-linear.ts';
 
-const small: KimiLinearShape = {
-  vocabSize: 11,
-  dim: 8,
-  depth: 4,
-  fullLayers: [3],
-  heads: 2,
-  deltaHeadDim: 4,
-  latentDim: 5,
-  contentDim: 4,
-  sharedKeyDim: 2,
-  valueHeadDim: 3,
-  hidden: 12,
-  experts: 4,
-  topK: 2,
-  expertHidden: 5,
-};
+const small = tinyShapes['kimi-linear'];
 
 const row = (...ids: number[]): tf.Tensor2D => tf.tensor2d([ids], [1, ids.length], 'int32');
-function withModel<T>(config: HybridConfig, use: (model: HybridModel) => T): T {
-  const model = new HybridModel({ ...config, seed: 2 });
-  try {
-    return use(model);
-  } finally {
-    model.dispose();
-  }
-}
-
 beforeAll(async () => {
   await setupBackend('wasm', { kernels: [] });
 });
 
-let tensors = 0;
-beforeEach(() => {
-  tensors = tf.memory().numTensors;
-});
-afterEach(() => {
-  expect(tf.memory().numTensors).toBe(tensors);
-});
+failOnLeaks();
 
 describe('the released model', () => {
   const plan = layerDefinitions(resolveHybridConfig(publishedConfig('kimi-linear/48b-a3b')), defaultComponents);

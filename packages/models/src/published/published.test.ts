@@ -5,108 +5,12 @@ import { beforeAll, describe, expect, it } from 'vitest';
 import { defaultComponents } from '../components.ts';
 import { resolveHybridConfig } from '../config.ts';
 import type { HybridConfig } from '../config.ts';
+import { tinyShapes } from '../for-tests/tiny-shapes.ts';
 import { HybridModel } from '../hybrid-model.ts';
 import { layerDefinitions } from '../layers.ts';
 import { architectures, publishedConfig, publishedNames } from './index.ts';
 
 type Known = typeof architectures;
-
-/** A shape of every architecture that runs in a moment. */
-const tiny: { readonly [Id in keyof Known]: Parameters<Known[Id]['config']>[0] } = {
-  'transformer-pp': { vocabSize: 11, dim: 8, depth: 2, heads: 2, kvHeads: 1, hidden: 12, window: 4, bias: true, qkNorm: true },
-  'mamba-lm': { layer: 'mamba2', vocabSize: 11, dim: 8, depth: 2, stateDim: 4, headDim: 4 },
-  based: { vocabSize: 11, dim: 8, heads: 2, depth: 3, mixers: 'conv, linear, window', featureDim: 2, window: 3 },
-  rat: { vocabSize: 11, dim: 8, heads: 4, depth: 2, chunkSize: 3, window: 3 },
-  jamba: { vocabSize: 11, dim: 8, depth: 4, heads: 2, kvHeads: 1, hidden: 12, experts: 3, topK: 2, attentionEvery: 4, attentionOffset: 2 },
-  'qwen3-next': {
-    vocabSize: 11,
-    dim: 8,
-    depth: 4,
-    heads: 2,
-    kvHeads: 1,
-    headDim: 8,
-    linearHeads: 2,
-    linearHeadDim: 4,
-    linearValueHeads: 4,
-    linearValueDim: 3,
-    experts: 4,
-    topK: 2,
-    expertHidden: 5,
-    sharedHidden: 6,
-  },
-  'minimax-text-01-m1': {
-    vocabSize: 11,
-    dim: 8,
-    depth: 4,
-    fullEvery: 4,
-    heads: 2,
-    kvHeads: 1,
-    headDim: 6,
-    rotaryDim: 2,
-    experts: 4,
-    topK: 2,
-    expertHidden: 5,
-  },
-  hymba: {
-    vocabSize: 11,
-    dim: 8,
-    depth: 4,
-    heads: 4,
-    kvHeads: 2,
-    innerDim: 12,
-    hidden: 12,
-    metaTokens: 2,
-    window: 3,
-    globalLayers: [0],
-    keyValueGroups: [[1, 2, 3]],
-    stateDim: 3,
-    rotary: { base: 100, scaling: { originalLength: 4, length: 8 } },
-  },
-  'kimi-linear': {
-    vocabSize: 11,
-    dim: 8,
-    depth: 4,
-    fullLayers: [3],
-    heads: 2,
-    deltaHeadDim: 4,
-    latentDim: 5,
-    contentDim: 4,
-    sharedKeyDim: 2,
-    valueHeadDim: 3,
-    hidden: 12,
-    experts: 4,
-    topK: 2,
-    expertHidden: 5,
-  },
-  'falcon-h1': {
-    vocabSize: 11,
-    dim: 8,
-    depth: 2,
-    heads: 2,
-    kvHeads: 1,
-    headDim: 4,
-    innerDim: 12,
-    mambaHeadDim: 4,
-    stateDim: 3,
-    hidden: 12,
-    mambaNorm: 'after-gate',
-    multipliers: {
-      embedding: 2,
-      logits: 0.5,
-      key: 0.7,
-      mambaInput: 1.3,
-      mambaParts: [0.9, 0.8, 1.1, 1.2, 0.7],
-      mlpGate: 0.8,
-      mlpOutput: 0.9,
-    },
-  },
-  'transnormer-llm': { vocabSize: 11, dim: 8, depth: 3, heads: 2, hidden: 12 },
-  'titans-models': { variant: 'context', vocabSize: 11, dim: 8, depth: 2, heads: 2, hidden: 12, segmentLength: 3 },
-  rmt: { vocabSize: 11, dim: 8, depth: 2, heads: 2, positions: 16, segmentLength: 4, memoryTokens: 2 },
-  lm2: { vocabSize: 11, dim: 8, depth: 2, heads: 4, kvHeads: 2, hidden: 12, slots: 3, memoryHeads: 2, segmentLength: 3 },
-  memformer: { vocabSize: 11, dim: 8, depth: 2, heads: 2, slots: 3, segmentLength: 3 },
-  'routing-transformer': { vocabSize: 11, dim: 8, depth: 2, heads: 2, clusters: 2, window: 3, localWindow: 3, routedLayers: 1 },
-};
 
 /** Mixers and channel mixers of a size, layer by layer. */
 function layersOf(name: string): { mixers: string[]; channels: string[] } {
@@ -169,18 +73,18 @@ describe('the README', () => {
 describe('every architecture', () => {
   it.each(Object.keys(architectures) as (keyof Known)[])('%s learns in a small shape, and decodes from its state', (id) => {
     expect(architectures[id].id).toBe(id);
-    run(architectures[id].config(tiny[id] as never));
+    run(architectures[id].config(tinyShapes[id] as never));
   });
 });
 
 describe('other forms of an architecture', () => {
   it.each<[string, HybridConfig]>([
     ['mamba', architectures['mamba-lm'].config({ layer: 'mamba', vocabSize: 11, dim: 8, depth: 2, stateDim: 4 })],
-    ['memformer, gated', architectures.memformer.config({ ...tiny.memformer, writer: 'gated' })],
+    ['memformer, gated', architectures.memformer.config({ ...tinyShapes.memformer, writer: 'gated' })],
     ['rat alone', architectures.rat.config({ vocabSize: 11, dim: 8, heads: 4, depth: 2, chunkSize: 3 })],
     ...(['gate', 'layer', 'memory'] as const).map((variant): [string, HybridConfig] => [
       `titans, ${variant}`,
-      architectures['titans-models'].config({ ...tiny['titans-models'], variant, window: 3, chunkSize: 4 }),
+      architectures['titans-models'].config({ ...tinyShapes['titans-models'], variant, window: 3, chunkSize: 4 }),
     ]),
   ])('%s learns in a small shape, and decodes from its state', (_name, config) => run(config));
 });
