@@ -1,8 +1,8 @@
-import { array64, centralDifferences, naiveSoftmaxAttention, randomStream, uniform64 } from '@seqloom/testing';
+import { array64, centralDifferences, naiveBlockAttention, naiveSoftmaxAttention, randomStream, uniform64 } from '@seqloom/testing';
 import type { Array64, NaiveSoftmaxAttentionInputs, NaiveSoftmaxAttentionOptions } from '@seqloom/testing';
 import { expect, it } from 'vitest';
 import { describeModes, expectClose, given } from './describe-modes.ts';
-import { softmaxAttention, softmaxAttentionGradient } from './index.ts';
+import { blockAttention, blockAttentionGradient, softmaxAttention, softmaxAttentionGradient } from './index.ts';
 
 type Outputs = { output: Array64; logSumExp: Array64 };
 
@@ -94,9 +94,120 @@ describeModes('softmax attention', (current) => {
     const numeric = centralDifferences(oracle, inputs, cotangents, names);
     expectClose('softmaxAttentionGradient', gradients, numeric);
     expect(Object.keys(gradients)).toEqual(names.filter((name) => inputs[name]));
+  });
 
-    const { logSumExpCotangent: _, ...without } = points;
-    const ofOutput = centralDifferences(oracle, inputs, { output: cotangents.output }, ['query', 'key', 'value']);
-    expectClose('without a gradient of logSumExp', await softmaxAttentionGradient(gpujs, without, options), ofOutput);
+  it('is differentiable without a gradient of its log-sum-exp', async () => {
+    const inputs = { ...sequences(small), sinkLogits: uniform64([4], 4) };
+    const oracle = (x: typeof inputs): Outputs => naiveSoftmaxAttention(x, { causal: true });
+    const cotangent = uniform64([2, 7, 4, 5], 5);
+    const points = given({ ...inputs, ...oracle(inputs), cotangent });
+    const wanted = centralDifferences(oracle, inputs, { output: cotangent }, ['query', 'key', 'value', 'sinkLogits']);
+    expectClose('softmaxAttentionGradient', await softmaxAttentionGradient(current.gpujs, points, { causal: true, blockSize: 4 }), wanted);
+  });
+
+  it('-Infinity in a bias hides a key', async () => {
+    const inputs = sequences({ ...small, batch: 1, time: 4, keys: 4 });
+    // the last query sees nothing
+    const bias = array64([1, 1, 4, 4], [-Infinity, 0, 0, 0, 0, 0, -Infinity, -Infinity, 1, 2, 3, 4, ...Array(4).fill(-Infinity)]);
+    const wanted = naiveSoftmaxAttention({ ...inputs, bias });
+    const found = await softmaxAttention(current.gpujs, given({ ...inputs, bias }), { blockSize: 3 });
+    expectClose('softmaxAttention', found, wanted);
+    const cotangents = { output: uniform64(wanted.output.shape, 5), logSumExp: uniform64(wanted.logSumExp.shape, 6) };
+    const oracle = (x: typeof inputs): Outputs => differentiable(naiveSoftmaxAttention({ ...x, bias }));
+    const points = given({ ...inputs, bias, cotangent: cotangents.output, logSumExpCotangent: cotangents.logSumExp });
+    const gradients = await softmaxAttentionGradient(current.gpujs, { ...points, ...found }, { blockSize: 3 });
+    expectClose('softmaxAttentionGradient', gradients, centralDifferences(oracle, inputs, cotangents, ['query', 'key', 'value']));
+    expect([...(gradients.bias!.data as Float32Array)].filter((_, place) => bias.data[place] === -Infinity)).toEqual(Array(7).fill(0));
+  });
+
+  it('scores of 1e4', async () => {
+    const inputs = {
+      query: uniform64([1, 5, 1, 2], 1, -100, 100),
+      key: uniform64([1, 5, 1, 2], 2, -100, 100),
+      value: uniform64([1, 5, 1, 2], 3),
+      sinkLogits: array64([1], [100]),
+    };
+    const found = await softmaxAttention(current.gpujs, given(inputs), { scale: 1, blockSize: 2 });
+    expectClose('softmaxAttention', found, naiveSoftmaxAttention(inputs, { scale: 1 }));
+  });
+});
+
+interface Lists {
+  readonly queryBlock: number;
+  readonly keyBlock: number;
+  readonly chosen: number;
+}
+
+/** Every query block takes `chosen` different key blocks, with -1 in place of about a quarter of them. */
+function randomBlocks({ batch, time, keys, groups }: Shape, { queryBlock, keyBlock, chosen }: Lists): Array64 {
+  const next = randomStream(9);
+  const queryBlocks = Math.ceil(time / queryBlock);
+  const lists = Array.from({ length: batch * groups * queryBlocks }, () => {
+    const order = Array.from({ length: Math.ceil(keys / keyBlock) }, (_, block) => ({ block, rank: next() }));
+    order.sort((left, right) => left.rank - right.rank);
+    return Array.from({ length: chosen }, (_, place) => (next() < 0.25 ? -1 : (order[place]?.block ?? -1)));
+  });
+  return array64([batch, groups, queryBlocks, chosen], lists.flat());
+}
+
+describeModes('block attention', (current) => {
+  it.each<[string, Partial<Shape & Lists>, { causal?: boolean; scale?: number }]>([
+    ['grouped heads, uneven ends', {}, { causal: true }],
+    ['grouped heads, uneven ends, a scale of its own', {}, { scale: 0.3 }],
+    ['one query', { time: 1, keys: 6, queryBlock: 4, keyBlock: 4 }, { causal: true }],
+    ['more keys than queries', { time: 3, keys: 11, heads: 2, groups: 1, chosen: 3 }, { causal: true }],
+    ['more queries than keys', { time: 9, keys: 4, chosen: 2 }, { causal: true }],
+    ['more places than blocks', { time: 5, keys: 4, chosen: 4, groups: 4 }, {}],
+    ['blocks of one', { queryBlock: 1, keyBlock: 1, chosen: 3, batch: 1 }, { causal: true }],
+    ['blocks longer than the sequence', { queryBlock: 16, keyBlock: 16, chosen: 1 }, { causal: true }],
+    [
+      '65 tokens',
+      { batch: 1, time: 65, keys: 65, heads: 2, groups: 1, width: 2, queryBlock: 16, keyBlock: 8, chosen: 3 },
+      { causal: true },
+    ],
+  ])('%s', async (_name, changed, options) => {
+    const { gpujs } = current;
+    const { queryBlock, keyBlock, chosen, ...shape } = { ...small, queryBlock: 2, keyBlock: 3, chosen: 2, ...changed };
+    const inputs = sequences(shape);
+    const blocks = randomBlocks(shape, { queryBlock, keyBlock, chosen });
+    const settings = { ...options, queryBlock, keyBlock };
+    const naive = (x: typeof inputs): Outputs => naiveBlockAttention({ ...x, blocks }, settings);
+    const wanted = naive(inputs);
+    const ints = { blocks: Int32Array.from(blocks.data) };
+    const found = await blockAttention(gpujs, { ...given(inputs), ...ints }, settings);
+    expectClose('blockAttention', found, wanted);
+
+    const cotangents = { output: uniform64(wanted.output.shape, 20), logSumExp: uniform64(wanted.logSumExp.shape, 21) };
+    const points = given({ ...inputs, cotangent: cotangents.output, logSumExpCotangent: cotangents.logSumExp });
+    const gradients = await blockAttentionGradient(gpujs, { ...points, ...found, ...ints }, settings);
+    const numeric = centralDifferences((x: typeof inputs) => differentiable(naive(x)), inputs, cotangents, ['query', 'key', 'value']);
+    expectClose('blockAttentionGradient', gradients, numeric);
+  });
+
+  it('is full attention when every block is listed, and finite for scores of 1e4', async () => {
+    const shape = { ...small, time: 9, keys: 9 };
+    const inputs = sequences(shape);
+    const blocks = Int32Array.from({ length: 2 * 2 * 5 * 3 }, (_, place) => place % 3);
+    const large = array64(
+      inputs.query.shape,
+      inputs.query.data.map((number) => number * 4096),
+    );
+    for (const query of [inputs.query, large]) {
+      const options = { queryBlock: 2, keyBlock: 3, causal: true };
+      const found = await blockAttention(current.gpujs, { ...given({ ...inputs, query }), blocks }, options);
+      expectClose('blockAttention', found, naiveSoftmaxAttention({ ...inputs, query }, { causal: true }));
+    }
+  });
+
+  it('gives zeros, -Infinity and zero gradients where no block is listed', async () => {
+    const inputs = given(sequences(small));
+    const blocks = new Int32Array(2 * 2 * 4 * 2).fill(-1);
+    const options = { queryBlock: 2, keyBlock: 3 };
+    const found = await blockAttention(current.gpujs, { ...inputs, blocks }, options);
+    expect(new Set(found.output.data as Float32Array)).toEqual(new Set([0]));
+    expect(new Set(found.logSumExp.data as Float32Array)).toEqual(new Set([-Infinity]));
+    const cotangents = given({ cotangent: uniform64([2, 7, 4, 5], 4), logSumExpCotangent: uniform64([2, 7, 4], 5) });
+    const gradients = await blockAttentionGradient(current.gpujs, { ...inputs, ...found, ...cotangents, blocks }, options);
+    for (const { data } of Object.values(gradients)) expect([...(data as Float32Array)].every((number) => number === 0)).toBe(true);
   });
 });

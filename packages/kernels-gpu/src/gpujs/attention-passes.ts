@@ -1,3 +1,5 @@
+import { checkArray, view } from './array.ts';
+import type { GpujsArray, View } from './array.ts';
 import { fromTileRows, rowKinds, rowProducts, rowText, rowValues, tileExtents, tileRows } from './attention-tiles.ts';
 import type { RowRange, Tiling } from './attention-tiles.ts';
 import { kernelSource, step, variants } from './program.ts';
@@ -202,4 +204,32 @@ export function* attendBackwards<P extends KeyPiece>(
     yield* collect(piece, { weight, ofScore, ofProduct }, sources);
   }
   return { query: yield* fromTileRows(gradient!, tiling, scale), agreement };
+}
+
+/** Inputs that gradients of attention need besides those of attention itself. */
+export interface AttentionCotangents {
+  /** [B, T, H, Dv], as the forward pass gave it */
+  readonly output: GpujsArray;
+  /** [B, T, H], as the forward pass gave it */
+  readonly logSumExp: GpujsArray;
+  /** gradient of the output [B, T, H, Dv] */
+  readonly cotangent: GpujsArray;
+  /** gradient of the log-sum-exp [B, T, H]; zeros when left out */
+  readonly logSumExpCotangent?: GpujsArray | undefined;
+}
+
+/** Checks what the forward pass gave and the gradients of it. */
+export function cotangentViews(mechanism: string, given: AttentionCotangents, tiling: Tiling): Record<string, View | undefined> {
+  const { output, logSumExp, cotangent, logSumExpCotangent } = given;
+  const { batch, time, heads, valueWidth } = tiling;
+  checkArray(mechanism, 'output', output, [batch, time, heads, valueWidth]);
+  checkArray(mechanism, 'logSumExp', logSumExp, [batch, time, heads]);
+  checkArray(mechanism, 'cotangent', cotangent, output.shape);
+  if (logSumExpCotangent) checkArray(mechanism, 'logSumExpCotangent', logSumExpCotangent, logSumExp.shape);
+  return {
+    output: view(output, heads * valueWidth, time, batch),
+    logSumExp: view(logSumExp, heads, time, batch),
+    cotangent: view(cotangent, heads * valueWidth, time, batch),
+    logSumExpCotangent: logSumExpCotangent && view(logSumExpCotangent, heads, time, batch),
+  };
 }

@@ -1,5 +1,5 @@
-import type { GpujsArray } from './array.ts';
-import { checkArray } from './array.ts';
+import { checkArray, view } from './array.ts';
+import type { GpujsArray, View } from './array.ts';
 import { checkDivides } from './check.ts';
 import { kernelSource, step, variants } from './program.ts';
 import type { Steps, Value } from './program.ts';
@@ -47,6 +47,16 @@ export function tilingOf(mechanism: string, { query, key, value }: AttentionInpu
   const block = queryBlock ?? time;
   const sizes = { batch, time, keys, heads, groups, width, valueWidth: value.shape[3]! };
   return { ...sizes, share: heads / groups, queryBlock: block, queryBlocks: Math.ceil(time / block) };
+}
+
+/** The views of query, key and value. */
+export function attentionViews({ query, key, value }: AttentionInputs, tiling: Tiling): Record<'query' | 'key' | 'value', View> {
+  const { batch, time, keys, heads, groups, width, valueWidth } = tiling;
+  return {
+    query: view(query, heads * width, time, batch),
+    key: view(key, groups * width, keys, batch),
+    value: view(value, groups * valueWidth, keys, batch),
+  };
 }
 
 /** Rows of a tile, and tiles. */
@@ -137,7 +147,7 @@ export function* fromKeyRows(tile: Value, { groups, keys, batch }: Tiling, facto
 }
 
 /** Statements that add up left times right over `fours` (a multiple of four) and `rest` more places into `sum`. */
-function productText(left: (place: string) => string, right: (place: string) => string): string {
+export function productText(left: (place: string) => string, right: (place: string) => string): string {
   const term = (place: string): string => `${left(place)} * ${right(place)}`;
   const four = [0, 1, 2, 3].map((more) => term(more === 0 ? 'i' : `i + ${more}`)).join(' + ');
   return `for (let i = 0; i < fours; i += 4) { sum += ${four}; }

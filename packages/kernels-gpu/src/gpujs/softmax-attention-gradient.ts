@@ -1,8 +1,7 @@
 import { softCapText } from './activation.ts';
-import { checkArray, view } from './array.ts';
-import type { GpujsArray, View } from './array.ts';
-import { attendBackwards } from './attention-passes.ts';
-import type { GradientRows, PieceGradients } from './attention-passes.ts';
+import type { GpujsArray } from './array.ts';
+import { attendBackwards, cotangentViews } from './attention-passes.ts';
+import type { AttentionCotangents, GradientRows, PieceGradients } from './attention-passes.ts';
 import { fromKeyRows, rowKinds, uprightProducts, rowText, rowValues, tileExtents } from './attention-tiles.ts';
 import type { Tiling } from './attention-tiles.ts';
 import { joinSteps } from './concat.ts';
@@ -148,34 +147,6 @@ const backward: Program<AttentionSettings> = function* (inputs, settings) {
     ...(sums.slopeRows && { slopes: yield* sumPerHead(sums.slopeRows, settings, []) }),
   };
 };
-
-/** Inputs that gradients of attention need besides those of attention itself. */
-export interface AttentionCotangents {
-  /** [B, T, H, Dv], as the forward pass gave it */
-  readonly output: GpujsArray;
-  /** [B, T, H], as the forward pass gave it */
-  readonly logSumExp: GpujsArray;
-  /** gradient of the output [B, T, H, Dv] */
-  readonly cotangent: GpujsArray;
-  /** gradient of the log-sum-exp [B, T, H]; zeros when left out */
-  readonly logSumExpCotangent?: GpujsArray | undefined;
-}
-
-/** Checks what the forward pass gave and the gradients of it. */
-export function cotangentViews(mechanism: string, given: AttentionCotangents, tiling: Tiling): Record<string, View | undefined> {
-  const { output, logSumExp, cotangent, logSumExpCotangent } = given;
-  const { batch, time, heads, valueWidth } = tiling;
-  checkArray(mechanism, 'output', output, [batch, time, heads, valueWidth]);
-  checkArray(mechanism, 'logSumExp', logSumExp, [batch, time, heads]);
-  checkArray(mechanism, 'cotangent', cotangent, output.shape);
-  if (logSumExpCotangent) checkArray(mechanism, 'logSumExpCotangent', logSumExpCotangent, logSumExp.shape);
-  return {
-    output: view(output, heads * valueWidth, time, batch),
-    logSumExp: view(logSumExp, heads, time, batch),
-    cotangent: view(cotangent, heads * valueWidth, time, batch),
-    logSumExpCotangent: logSumExpCotangent && view(logSumExpCotangent, heads, time, batch),
-  };
-}
 
 /** Inputs of `softmaxAttentionGradient`. */
 export interface SoftmaxAttentionGradientInputs extends SoftmaxAttentionInputs, AttentionCotangents {}

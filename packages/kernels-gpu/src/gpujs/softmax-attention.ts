@@ -4,8 +4,8 @@ import type { SoftmaxAttentionOptions as ContractOptions } from '@seqloom/core/s
 import { checkArray, view } from './array.ts';
 import type { GpujsArray, View } from './array.ts';
 import { attend } from './attention-passes.ts';
-import { tilingOf } from './attention-tiles.ts';
-import type { AttentionInputs, Tiling } from './attention-tiles.ts';
+import { attentionViews, tilingOf } from './attention-tiles.ts';
+import type { AttentionInputs } from './attention-tiles.ts';
 import type { Program } from './program.ts';
 import type { Gpujs, Placement } from './run.ts';
 import { keyBlocks } from './softmax-attention-scores.ts';
@@ -29,16 +29,6 @@ export interface SoftmaxAttentionInputs extends AttentionInputs {
 export interface SoftmaxAttentionOptions extends ContractOptions, Placement {}
 
 const forward: Program<AttentionSettings> = (inputs, settings) => attend(inputs, settings, keyBlocks(inputs, settings));
-
-/** The views of query, key and value. */
-export function attentionViews({ query, key, value }: AttentionInputs, tiling: Tiling): Record<'query' | 'key' | 'value', View> {
-  const { batch, time, keys, heads, groups, width, valueWidth } = tiling;
-  return {
-    query: view(query, heads * width, time, batch),
-    key: view(key, groups * width, keys, batch),
-    value: view(value, groups * valueWidth, keys, batch),
-  };
-}
 
 /** Checks inputs and options, fills in the defaults and sees the arrays as the kernels do. */
 export function arrangeSoftmaxAttention(
