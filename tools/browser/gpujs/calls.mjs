@@ -20,6 +20,8 @@ const memory = {
   beta: numbers(5, 0, 1, 1, 7, 2),
   state: numbers(6, -1, 1, 1, 2, 3, 5),
 };
+const blocks = Int32Array.of(0, 1, 2, 0, 0, -1, 1, 2);
+const blockLengths = { queryBlock: 4, keyBlock: 3, causal: true };
 const bias = numbers(6, -1, 1, 1, 4, 7, 7);
 bias.data[3] = -Infinity;
 const optioned = {
@@ -124,6 +126,12 @@ export const calls = {
     const forward = await kernels.softmaxAttention(gpujs, optioned, options);
     const [cotangent, logSumExpCotangent] = [numbers(4, -1, 1, 1, 7, 4, 5), numbers(5, -1, 1, 1, 7, 4)];
     return kernels.softmaxAttentionGradient(gpujs, { ...optioned, ...forward, cotangent, logSumExpCotangent }, options);
+  },
+  blockAttention: (gpujs) => kernels.blockAttention(gpujs, { ...attention, blocks }, blockLengths),
+  blockAttentionGradient: async (gpujs) => {
+    const forward = await kernels.blockAttention(gpujs, { ...attention, blocks }, blockLengths);
+    const [cotangent, logSumExpCotangent] = [numbers(4, -1, 1, 1, 7, 4, 5), numbers(5, -1, 1, 1, 7, 4)];
+    return kernels.blockAttentionGradient(gpujs, { ...attention, ...forward, blocks, cotangent, logSumExpCotangent }, blockLengths);
   },
   linearAttention: (gpujs) => kernels.linearAttention(gpujs, memory, { updateRule: 'gated_delta', chunkSize: 4 }),
   linearAttentionGradient: (gpujs) => {
