@@ -26,8 +26,8 @@ export interface GpuCall {
   readonly bytes: number;
   /** checks by the oracle, where all of its outputs would take too long */
   readonly checks?: () => readonly ((outputs: Outputs) => string | null)[];
-  /** numbers of a buffer that holds a weight for every pair of a query and a key */
-  readonly quadratic?: number;
+  /** whether what it holds is bounded by a line in the length: no weight for every pair of a query and a key */
+  readonly linearMemory?: boolean;
   /** inputs whose gradients are timed, too */
   readonly differentiate?: readonly string[];
 }
@@ -40,7 +40,7 @@ function whole(shape: readonly number[], seed: number, limit: number): HostArray
   return { shape, data: Float32Array.from({ length: count }, () => Math.floor(next() * limit)) };
 }
 
-type Extra = Partial<Pick<GpuCall, 'title' | 'flops' | 'checks' | 'quadratic' | 'differentiate'>>;
+type Extra = Partial<Pick<GpuCall, 'title' | 'flops' | 'checks' | 'linearMemory' | 'differentiate'>>;
 
 function call(
   kernel: string,
@@ -124,7 +124,7 @@ function attention(size: Size): GpuCall {
       title: 'SoftmaxAttention causal',
       flops: 2 * T * (T + 1) * H * D,
       checks: () => lastRowChecks(inputs),
-      quadratic: T * T,
+      linearMemory: true,
     },
   );
 }
@@ -153,7 +153,7 @@ function blocks(size: Size): GpuCall {
     [1, T, H],
   ];
   const options = { queryBlock: width, keyBlock: width, causal: true };
-  return call('BlockAttention', { T, H, D, block: width, read: count }, inputs, outputs, options, { quadratic: T * T });
+  return call('BlockAttention', { T, H, D, block: width, read: count }, inputs, outputs, options, { linearMemory: true });
 }
 
 function scans(size: Size): GpuCall[] {

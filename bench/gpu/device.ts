@@ -76,13 +76,13 @@ export function onGpu(backend: string, run: () => void | Promise<void>): Pick<Ca
     finish: finishGpu,
     async count() {
       const { dispatches, submits, maps, copies, peakBytes, largestBuffer } = await countGpu(gpuBackend(), run);
-      return { dispatches, submits, 'read-backs': maps, copies, [PEAK_BYTES]: peakBytes, [LARGEST_BUFFER]: largestBuffer };
+      return { dispatches, submits, [READ_BACKS]: maps, copies, [PEAK_BYTES]: peakBytes, 'largest buffer': largestBuffer };
     },
   };
 }
 
 /** Names of two counts, for the floors that read them. */
-export const LARGEST_BUFFER = 'largest buffer, bytes';
+export const READ_BACKS = 'read-backs';
 export const PEAK_BYTES = 'peak bytes';
 
 /** A candidate that runs tfjs ops on the device; `call` returns tensors by output name, which are freed. */

@@ -5,7 +5,7 @@ import { gpuCalls } from '../gpu/calls.ts';
 import type { GpuCall, Size } from '../gpu/calls.ts';
 import { contractOf, gpujsInputs, MATMUL, runGpujsGradient, tensorOf, wholeInputs } from '../gpu/contracts.ts';
 import type { Contract, GpujsInputs } from '../gpu/contracts.ts';
-import { gpuCandidate, gpuCandidates, LARGEST_BUFFER, onGpu, PLAIN_GPU_BACKEND, startWebGpu, GPU_BACKEND } from '../gpu/device.ts';
+import { gpuCandidate, gpuCandidates, onGpu, PEAK_BYTES, READ_BACKS, PLAIN_GPU_BACKEND, startWebGpu, GPU_BACKEND } from '../gpu/device.ts';
 import { decodeCase, DECODE } from '../gpu/decode.ts';
 import { FORWARD, GPUJS } from '../gpu/writings.ts';
 import type { Candidate, Case, Outputs, Prepared } from '../measure/candidate.ts';
@@ -180,17 +180,26 @@ function floors(results: readonly CaseResult[], bench: Bench): Floor[] {
         const limit = { [MATMUL]: 1.5, LinearAttention: 8, SoftmaxAttention: 5 }[kernel]!;
         return speed(`${name}, against ${candidate}`, limit, rowOf(results, name, candidate)?.ratio, emulated);
       });
-  const quadratic = calls.flatMap((call) => {
-    const row = rowOf(results, nameOf(call, FORWARD), OURS);
-    const share = row && row.facts[LARGEST_BUFFER]! / (4 * call.quadratic!);
-    return call.quadratic ? [floor(`${nameOf(call, FORWARD)}: largest buffer over one of T x T numbers`, 'at most', 0.99, share, '')] : [];
-  });
+  const memory = calls
+    .filter(({ linearMemory }) => linearMemory)
+    .map((call) => {
+      const row = rowOf(results, nameOf(call, FORWARD), OURS);
+      return floor(
+        `${nameOf(call, FORWARD)}: bytes held over those of inputs and outputs`,
+        'at most',
+        1,
+        row && row.facts[PEAK_BYTES]! / call.bytes,
+      );
+    });
+  // decoding alone reads something, its logits
+  const readBacks = results.filter(({ name }) => name !== DECODE).flatMap(({ rows }) => rows.map(({ facts }) => facts[READ_BACKS]!));
   return [
     ...ratios(MATMUL, TFJS),
     ...ratios('LinearAttention', COMPOSED),
     ...ratios('SoftmaxAttention', COMPOSED),
-    ...quadratic,
-    floor(`${DECODE}: submits per token`, 'at most', 2, rowOf(results, DECODE, OURS)?.facts['submits'], ''),
+    ...memory,
+    floor('read-backs of a kernel call, in any writing', 'at most', 0, readBacks.length > 0 ? Math.max(...readBacks) : null, ''),
+    floor(`${DECODE}`, 'at most', 2, rowOf(results, DECODE, OURS)?.facts['submits'], ' submits'),
   ];
 }
 
