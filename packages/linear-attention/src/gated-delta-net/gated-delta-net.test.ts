@@ -1,75 +1,28 @@
-import { Random, setupBackend, tidy } from '@seqloom/core';
-import { checkKernelParity, expectCloseTo, uniform64 } from '@seqloom/testing';
-import type { Array64 } from '@seqloom/testing';
+import { Random, setupBackend } from '@seqloom/core';
+import { expectCloseTo, testHardDecays } from '@seqloom/testing';
+import type { Arrays64, DeltaRule } from '@seqloom/testing';
 import * as tf from '@tensorflow/tfjs-core';
 import { beforeAll, describe, expect, it } from 'vitest';
+import { card } from './card.ts';
 import { decayGate, logRates, stepBiases } from './decay-gate.ts';
 import { gatedDeltaRule } from './gated-delta-net.ts';
 import { GatedDeltaNet } from './layer.ts';
 import { naiveGatedDeltaRule } from './naive.ts';
 import type { NaiveGatedDeltaInputs } from './naive.ts';
-import type { GatedDeltaTensors } from './value-groups.ts';
 
-/** Log decays of every size, beta of 0, 1 and 2, keys at most of length one. */
-function hardInputs(length: number): Record<string, Array64> {
-  const decays = [0, -100, -1e-7, -0.5, 0, -30, -1e-3, 0, -2].map(Math.fround);
-  const cycle = (shape: number[], values: readonly number[]): Array64 => ({
-    shape,
-    data: Float64Array.from({ length: shape.reduce((a, b) => a * b, 1) }, (_, at) => values[(at * 7 + (at >> 4)) % values.length]!),
-  });
-  return {
-    query: uniform64([2, length, 2, 4], 1),
-    key: uniform64([2, length, 2, 4], 2, -0.5, 0.5),
-    value: uniform64([2, length, 2, 3], 3),
-    logDecay: cycle([2, length, 2], decays),
-    beta: cycle([2, length, 2], [0, 1, 2, 0.5]),
-    memory: uniform64([2, 2, 4, 3], 5),
-  };
-}
-
-const oracle = (arrays: Readonly<Record<string, Array64 | undefined>>): Record<string, Array64> =>
-  naiveGatedDeltaRule(arrays as unknown as NaiveGatedDeltaInputs) as unknown as Record<string, Array64>;
+const rule: DeltaRule = {
+  card,
+  perChannel: false,
+  op: gatedDeltaRule,
+  naive: (arrays) => naiveGatedDeltaRule(arrays as unknown as NaiveGatedDeltaInputs) as unknown as Arrays64,
+};
 
 describe.each(['cpu', 'wasm'] as const)('on %s', (backend) => {
   beforeAll(async () => {
     await setupBackend(backend);
   });
 
-  it.each(['chunk', 'recurrent'] as const)('padding anywhere neither fades nor writes, %s', async (form) => {
-    const mask = { shape: [2, 9], data: Float64Array.of(0, 1, 1, 0, 0, 1, 1, 1, 0, 1, 1, 1, 1, 1, 0, 1, 0, 0) };
-    await checkKernelParity(backend, {
-      inputs: { ...hardInputs(9), mask },
-      differentiate: ['query', 'key', 'value', 'logDecay', 'beta', 'memory'],
-      run: ({ mask: given, memory, ...tensors }) => {
-        const settings = { form, chunkSize: 4, state: { memory: memory! }, mask: given! };
-        const { output, state } = gatedDeltaRule(tensors as unknown as GatedDeltaTensors, settings);
-        return { output, memory: state.memory };
-      },
-      oracle,
-    });
-  });
-
-  it('pieces with log decays from 0 to -100 give outputs, memory and gradients of the whole', async () => {
-    await checkKernelParity(backend, {
-      inputs: hardInputs(30),
-      differentiate: ['query', 'key', 'value', 'logDecay', 'beta', 'memory'],
-      run: ({ memory, ...tensors }) =>
-        tidy(() => {
-          let state = { memory: memory! };
-          const outputs: tf.Tensor[] = [];
-          let start = 0;
-          for (const size of [1, 13, 2, 1, 13]) {
-            const piece = Object.entries(tensors).map(([name, tensor]) => [name, tf.slice(tensor!, [0, start], [2, size])]);
-            const result = gatedDeltaRule(Object.fromEntries(piece) as unknown as GatedDeltaTensors, { state, chunkSize: 8 });
-            outputs.push(result.output);
-            state = result.state;
-            start += size;
-          }
-          return { output: tf.concat(outputs, 1), memory: state.memory };
-        }),
-      oracle,
-    });
-  });
+  testHardDecays(rule, backend);
 
   it('the decay gate is right from -100 to 100, and its gradients are finite', async () => {
     const inputs = [-100, -20, -1, 0, 1, 20, 100];

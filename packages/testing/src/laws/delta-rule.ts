@@ -1,9 +1,10 @@
 import * as tf from '@tensorflow/tfjs-core';
 import { tidy } from '@seqloom/core';
 import type { MechanismCard } from '@seqloom/core';
+import { it } from 'vitest';
 import type { GoldenSubject } from '../golden.ts';
-import { expectCloseTo } from '../kernel-parity.ts';
-import { uniform64 } from '../oracle/array64.ts';
+import { checkKernelParity, expectCloseTo } from '../kernel-parity.ts';
+import { sizeOf, uniform64 } from '../oracle/array64.ts';
 import type { Array64, Arrays64 } from '../oracle/array64.ts';
 import { opTensor } from './op-subject.ts';
 import type { OpSubject } from './op-subject.ts';
@@ -23,7 +24,7 @@ export interface DeltaRule {
   readonly perChannel: boolean;
   readonly op: (
     tensors: DeltaRuleTensors,
-    options?: { state?: { memory: tf.Tensor }; form?: DeltaRuleForm; chunkSize?: number; scale?: number },
+    options?: { state?: { memory: tf.Tensor }; form?: DeltaRuleForm; chunkSize?: number; scale?: number; mask?: tf.Tensor },
   ) => { readonly output: tf.Tensor; readonly state: { readonly memory: tf.Tensor } };
   readonly naive: (inputs: Arrays64) => Arrays64;
 }
@@ -149,4 +150,60 @@ export function deltaRuleGolden({ op }: DeltaRule, form: DeltaRuleForm): GoldenS
     const result = op(tensors, { form, chunkSize: 16, ...(memory ? { state: { memory } } : {}) });
     return { o: result.output, final_state: result.state.memory };
   };
+}
+
+/** Log decays of every size, beta of 0, 1 and 2, keys at most of length one. */
+function hardInputsOf({ perChannel }: DeltaRule, length: number): Record<string, Array64> {
+  const cycle = (shape: number[], values: readonly number[]): Array64 => ({
+    shape,
+    data: Float64Array.from({ length: sizeOf(shape) }, (_, at) => values[(at * 7 + (at >> 4)) % values.length]!),
+  });
+  return {
+    query: uniform64([2, length, 2, 4], 1),
+    key: uniform64([2, length, 2, 4], 2, -0.5, 0.5),
+    value: uniform64([2, length, 2, 3], 3),
+    logDecay: cycle([2, length, 2, ...(perChannel ? [4] : [])], [0, -100, -1e-7, -0.5, 0, -30, -1e-3, 0, -2].map(Math.fround)),
+    beta: cycle([2, length, 2], [0, 1, 2, 0.5]),
+    memory: uniform64([2, 2, 4, 3], 5),
+  };
+}
+
+/** Declares the tests that padding and pieces give what the specification gives, gradients included, with log decays from 0 to -100. */
+export function testHardDecays(rule: DeltaRule, backend: string): void {
+  const differentiate = ['query', 'key', 'value', 'logDecay', 'beta', 'memory'];
+  it.each(DELTA_RULE_FORMS)('padding anywhere neither fades nor writes, %s', async (form) => {
+    const mask = { shape: [2, 9], data: Float64Array.of(0, 1, 1, 0, 0, 1, 1, 1, 0, 1, 1, 1, 1, 1, 0, 1, 0, 0) };
+    await checkKernelParity(backend, {
+      inputs: { ...hardInputsOf(rule, 9), mask },
+      differentiate,
+      run: ({ mask: given, memory, ...tensors }) => {
+        const settings = { form, chunkSize: 4, state: { memory: memory! }, mask: given! };
+        const { output, state } = rule.op(tensors as DeltaRuleTensors, settings);
+        return { output, memory: state.memory };
+      },
+      oracle: (arrays) => rule.naive(arrays) as Record<string, Array64>,
+    });
+  });
+
+  it('pieces with log decays from 0 to -100 give outputs, memory and gradients of the whole', async () => {
+    await checkKernelParity(backend, {
+      inputs: hardInputsOf(rule, 30),
+      differentiate,
+      run: ({ memory, ...tensors }) =>
+        tidy(() => {
+          let state = { memory: memory! };
+          const outputs: tf.Tensor[] = [];
+          let start = 0;
+          for (const size of [1, 13, 2, 1, 13]) {
+            const piece = Object.entries(tensors).map(([name, tensor]) => [name, tf.slice(tensor!, [0, start], [2, size])]);
+            const result = rule.op(Object.fromEntries(piece) as DeltaRuleTensors, { state, chunkSize: 8 });
+            outputs.push(result.output);
+            state = result.state;
+            start += size;
+          }
+          return { output: tf.concat(outputs, 1), memory: state.memory };
+        }),
+      oracle: (arrays) => rule.naive(arrays) as Record<string, Array64>,
+    });
+  });
 }
