@@ -1,2 +1,5 @@
-export { useGpuKernels } from './use-gpu-kernels.ts';
-export type { GpuKernels } from './use-gpu-kernels.ts';
+export { tuneGpuKernels } from './tune-gpu-kernels.ts';
+export type { TimedCandidate, TunedSetting, TuneOptions, TuneReport } from './tune-gpu-kernels.ts';
+export { gpuTuning, useGpuKernels } from './use-gpu-kernels.ts';
+export type { GpuKernels, GpuKernelsOptions } from './use-gpu-kernels.ts';
+export type { AdapterClass, AttentionTile, GpuTuning, GpuTuningInUse, MatMulTile } from './wgsl/tuning.ts';

@@ -179,16 +179,19 @@ interface Order {
   readonly starts: tf.TensorInfo;
   readonly sizes: tf.TensorInfo;
   readonly tileCount: number;
+  readonly tiling: Tiling;
 }
 
-function tilingOf(backend: tf.KernelBackend): Tiling {
-  const { matMul, halfTiles } = tuningFor(backend).tuning;
-  return { ...matMul, half: halfTiles };
+/** The large tile only where most experts fill it: each begins a tile of its own. */
+function tilingOf(backend: tf.KernelBackend, rows: number, count: number): Tiling {
+  const { matMul, smallMatMul, halfTiles } = tuningFor(backend).tuning;
+  return { ...(rows >= 2 * matMul.rows * count ? matMul : smallMatMul), half: halfTiles };
 }
 
 function orderRows(backend: tf.KernelBackend, experts: tf.Tensor, count: number): Order {
-  const { rows: tileRows } = tilingOf(backend);
   const rows = experts.size;
+  const tiling = tilingOf(backend, rows, count);
+  const tileRows = tiling.rows;
   const { sizes } = runWgsl(backend, {
     name: 'ExpertMatMulCount',
     source: countSource,
@@ -213,21 +216,20 @@ function orderRows(backend: tf.KernelBackend, experts: tf.Tensor, count: number)
     },
     integers: { rows, count, tileRows, tiles: tileCount },
   });
-  return { ...made, sizes, tileCount };
+  return { ...made, sizes, tileCount, tiling };
 }
 
 const nameOf = (kernel: string, tiling: Tiling): string => `${kernel}-${tileName(tiling)}${tiling.half ? '-half' : ''}`;
 
 function product(
   backend: tf.KernelBackend,
-  { order, tileExpert, tileCount }: Order,
+  { order, tileExpert, tileCount, tiling }: Order,
   a: tf.Tensor,
   weight: tf.Tensor,
   transposed: boolean,
 ): tf.TensorInfo {
   const [count, inner, outer] = weight.shape as [number, number, number];
   const [k, n] = transposed ? [outer, inner] : [inner, outer];
-  const tiling = tilingOf(backend);
   const name = nameOf(transposed ? 'ExpertMatMulInputGrad' : 'ExpertMatMul', tiling);
   return runWgsl(backend, {
     name,
@@ -262,7 +264,7 @@ export function implementExpertMatMul(label: string): () => void {
       const [count, m, n] = weight.shape as [number, number, number];
       const rows = orderRows(backend, experts, count);
       const dInput = product(backend, rows, upstream.output, weight, true);
-      const tiling = tilingOf(backend);
+      const { tiling } = rows;
       const name = nameOf('ExpertMatMulWeightGrad', tiling);
       const { output: dWeight } = runWgsl(backend, {
         name,

@@ -20,21 +20,51 @@ export const nanTest = `
 fn isNan(x: f32) -> bool { return (bitcast<u32>(x) & 0x7fffffffu) > 0x7f800000u; }
 `;
 
-/**
- * `workgroupSum(value, lane)` over the invocations of a workgroup, a power of two, in a fixed order; all get the result. 4 bytes of workgroup
- * memory per invocation.
- */
-export const workgroupSum = (size: number): string => `
-var<workgroup> sums: array<f32, ${size}>;
-fn workgroupSum(value: f32, lane: u32) -> f32 {
-  sums[lane] = value;
+// every invocation gets the result; `combine` joins two numbers
+function reduction(
+  name: string,
+  size: number,
+  subgroups: boolean,
+  inSubgroup: string,
+  combine: (left: string, right: string) => string,
+): string {
+  const begin = `
+var<workgroup> ${name}Parts: array<f32, ${subgroups ? size / 4 : size}>;
+fn ${name}(value: f32, lane: u32) -> f32 {`;
+  if (subgroups)
+    return `${begin}
+  let part = ${inSubgroup}(value);
+  if (lane % subgroupSize == 0u) { ${name}Parts[lane / subgroupSize] = part; }
   workgroupBarrier();
-  for (var half = ${size / 2}u; half > 0u; half /= 2u) {
-    if (lane < half) { sums[lane] += sums[lane + half]; }
-    workgroupBarrier();
-  }
-  let total = sums[0];
+  var total = ${name}Parts[0];
+  for (var i = 1u; i < ${size}u / subgroupSize; i++) { total = ${combine('total', `${name}Parts[i]`)}; }
   workgroupBarrier();
   return total;
 }
 `;
+  return `${begin}
+  ${name}Parts[lane] = value;
+  workgroupBarrier();
+  for (var half = ${size / 2}u; half > 0u; half /= 2u) {
+    if (lane < half) { ${name}Parts[lane] = ${combine(`${name}Parts[lane]`, `${name}Parts[lane + half]`)}; }
+    workgroupBarrier();
+  }
+  let total = ${name}Parts[0];
+  workgroupBarrier();
+  return total;
+}
+`;
+}
+
+/**
+ * `workgroupSum(value, lane)` over the invocations of a workgroup, a power of two from 128 on, in a fixed order; all get the result.
+ *
+ * 4 bytes of workgroup memory per invocation and a barrier per halving; with `subgroups`, for calls that say so too, 1 byte and two barriers.
+ * That takes neighbouring invocations to lie in one subgroup, in the order of subgroups of any size from 4 on.
+ */
+export const workgroupSum = (size: number, subgroups = false): string =>
+  reduction('workgroupSum', size, subgroups, 'subgroupAdd', (left, right) => `${left} + ${right}`);
+
+/** `workgroupMax(value, lane)`, like `workgroupSum`. */
+export const workgroupMax = (size: number, subgroups = false): string =>
+  reduction('workgroupMax', size, subgroups, 'subgroupMax', (left, right) => `max(${left}, ${right})`);

@@ -56,7 +56,7 @@ function bindingsOf(call: WgslCall<string>): Binding[] {
 export function compile(state: GpuState, call: WgslCall<string>): Pipeline {
   const { name, source, constants = {}, workgroupSize } = call;
   const bindings = bindingsOf(call);
-  let key = `${name} ${workgroupSize.join('x')}`;
+  let key = `${name} ${workgroupSize.join('x')}${call.subgroups ? ' subgroups' : ''}`;
   for (const binding of bindings) key += ` ${binding.present ? binding.type : '-'}`;
   for (const constant in constants) key += ` ${constants[constant]}`;
   const known = state.pipelines.get(key);
@@ -103,11 +103,11 @@ export function compile(state: GpuState, call: WgslCall<string>): Pipeline {
 }
 
 function shaderText(
-  { source, constants = {}, integers = {}, floats = {}, workgroupSize }: WgslCall<string>,
+  { source, constants = {}, integers = {}, floats = {}, workgroupSize, subgroups }: WgslCall<string>,
   bindings: readonly Binding[],
 ): string {
   const literal = (value: number | boolean): string => (typeof value === 'number' && Number.isInteger(value) ? `${value}u` : String(value));
-  return `
+  return `${subgroups ? 'enable subgroups;\nvar<private> subgroupSize: u32;' : ''}
 struct Uniforms {
   groupsX: u32, groupsY: u32, groupsZ: u32,
   ${Object.keys(integers)
@@ -134,8 +134,8 @@ fn start(
   @builtin(workgroup_id) folded: vec3<u32>,
   @builtin(num_workgroups) folds: vec3<u32>,
   @builtin(local_invocation_id) local: vec3<u32>,
-  @builtin(local_invocation_index) lane: u32,
-) {
+  @builtin(local_invocation_index) lane: u32,${subgroups ? '\n  @builtin(subgroup_size) sizeOfSubgroup: u32,' : ''}
+) {${subgroups ? '\n  subgroupSize = sizeOfSubgroup;' : ''}
   let place = (folded.z * folds.y + folded.y) * folds.x + folded.x;
   let plane = uniforms.groupsX * uniforms.groupsY;
   if (place >= plane * uniforms.groupsZ) { return; }

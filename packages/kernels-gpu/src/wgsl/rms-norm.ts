@@ -3,12 +3,13 @@ import type { RmsNormAttributes, RmsNormInputs } from '@seqloom/core';
 import { columnSum } from './column-sum.ts';
 import { activations, workgroupSum } from './functions.ts';
 import { release, runWgsl } from './run.ts';
+import { withSubgroups } from './source-cache.ts';
 
 const LANES = 128;
 
-const shared = `
+const shared = (subgroups: boolean): string => `
 ${activations}
-${workgroupSum(LANES)}
+${workgroupSum(LANES, subgroups)}
 fn act(x: f32) -> f32 { if (isSilu) { return silu(x); } return sigmoid(x); }
 fn actSlope(x: f32) -> f32 { if (isSilu) { return siluSlope(x); } return sigmoidSlope(x); }
 // what is normalised
@@ -26,8 +27,8 @@ fn inverseRms(start: u32, lane: u32) -> f32 {
 }
 `;
 
-const forwardSource = `
-${shared}
+const forwardSource = (subgroups: boolean): string => `
+${shared(subgroups)}
 fn kernel(group: vec3<u32>, local: vec3<u32>, lane: u32) {
   let start = (group.x * uniforms.groups + group.y) * uniforms.width;
   let scale = inverseRms(start, lane);
@@ -41,8 +42,8 @@ fn kernel(group: vec3<u32>, local: vec3<u32>, lane: u32) {
 `;
 
 // a workgroup takes a block of rows, so that it can add up its share of the weight's gradient
-const backwardSource = `
-${shared}
+const backwardSource = (subgroups: boolean): string => `
+${shared(subgroups)}
 // gradient of normalised * weight
 fn upstreamAt(place: u32) -> f32 {
   if (has_gate && normBeforeGate) { return upstream[place] * act(gate[place]); }
@@ -114,7 +115,7 @@ export function implementRmsNorm(label: string): () => void {
       const { groups } = attributes;
       return runWgsl(backend, {
         name: 'RmsNorm',
-        source: forwardSource,
+        ...withSubgroups('RmsNorm', backend, forwardSource),
         workgroupSize: [LANES],
         workgroups: [rows, groups],
         inputs: { x: inputs.input, weight: inputs.weight, gate: inputs.gate },
@@ -133,7 +134,7 @@ export function implementRmsNorm(label: string): () => void {
       const blocks = Math.ceil(rows / block);
       const made = runWgsl(backend, {
         name: 'RmsNormGrad',
-        source: backwardSource,
+        ...withSubgroups('RmsNormGrad', backend, backwardSource),
         workgroupSize: [LANES],
         workgroups: [blocks, groups],
         inputs: { x: input, weight, gate, upstream: upstream.output },

@@ -37,6 +37,8 @@ export interface WgslCall<Out extends string> {
   readonly integers?: Readonly<Record<string, number>>;
   /** `uniforms.<name>: f32` */
   readonly floats?: Readonly<Record<string, number>>;
+  /** whether the shader uses subgroup operations, for which it finds `subgroupSize`; only on devices that have them */
+  readonly subgroups?: boolean;
   /** `const <name>`: every set of values is a pipeline of its own */
   readonly constants?: Readonly<Record<string, number | boolean>>;
 }

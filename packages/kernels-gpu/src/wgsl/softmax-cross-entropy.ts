@@ -1,14 +1,15 @@
 import { softmaxCrossEntropyKernel } from '@seqloom/core';
 import type { SoftmaxCrossEntropyAttributes } from '@seqloom/core';
-import { nanTest, workgroupSum } from './functions.ts';
+import { nanTest, workgroupMax, workgroupSum } from './functions.ts';
 import { runWgsl } from './run.ts';
+import { withSubgroups } from './source-cache.ts';
 
 const LANES = 256;
 
-const shared = `
+const shared = (subgroups: boolean): string => `
 ${nanTest}
-${workgroupSum(LANES)}
-var<workgroup> tops: array<f32, ${LANES}>;
+${workgroupSum(LANES, subgroups)}
+${workgroupMax(LANES, subgroups)}
 fn raised(place: u32) -> f32 {
   let value = logits[place];
   if (!hasCap || isNan(value)) { return value; }
@@ -18,18 +19,12 @@ fn raised(place: u32) -> f32 {
 fn topOf(start: u32, lane: u32) -> f32 {
   var top = -3.4028234e38;
   for (var v = lane; v < uniforms.vocabulary; v += ${LANES}u) { top = max(top, raised(start + v)); }
-  tops[lane] = top;
-  workgroupBarrier();
-  for (var half = ${LANES / 2}u; half > 0u; half /= 2u) {
-    if (lane < half) { tops[lane] = max(tops[lane], tops[lane + half]); }
-    workgroupBarrier();
-  }
-  return tops[0];
+  return workgroupMax(top, lane);
 }
 `;
 
-const forwardSource = `
-${shared}
+const forwardSource = (subgroups: boolean): string => `
+${shared(subgroups)}
 fn kernel(group: vec3<u32>, local: vec3<u32>, lane: u32) {
   let start = group.x * uniforms.vocabulary;
   let top = topOf(start, lane);
@@ -60,8 +55,8 @@ fn kernel(group: vec3<u32>, local: vec3<u32>, lane: u32) {
 }
 `;
 
-const backwardSource = `
-${shared}
+const backwardSource = (subgroups: boolean): string => `
+${shared(subgroups)}
 fn kernel(group: vec3<u32>, local: vec3<u32>, lane: u32) {
   let row = group.x;
   let start = row * uniforms.vocabulary;
@@ -107,7 +102,7 @@ export function implementSoftmaxCrossEntropy(label: string): () => void {
       const [rows, vocabulary] = inputs.logits.shape as [number, number];
       return runWgsl(backend, {
         name: 'SoftmaxCrossEntropy',
-        source: forwardSource,
+        ...withSubgroups('SoftmaxCrossEntropy', backend, forwardSource),
         workgroupSize: [LANES],
         workgroups: [rows],
         inputs: { logits: inputs.logits, labels: inputs.labels },
@@ -120,7 +115,7 @@ export function implementSoftmaxCrossEntropy(label: string): () => void {
       const [rows, vocabulary] = inputs.logits.shape as [number, number];
       const { dLogits } = runWgsl(backend, {
         name: 'SoftmaxCrossEntropyGrad',
-        source: backwardSource,
+        ...withSubgroups('SoftmaxCrossEntropyGrad', backend, backwardSource),
         workgroupSize: [LANES],
         workgroups: [rows],
         inputs: {

@@ -24,9 +24,9 @@ export interface AttentionTile {
 
 /** How shaders are written for an adapter. One tuning gives the same bits at every call on one device. */
 export interface GpuTuning {
-  /** tile of matrix products and of `ExpertMatMul` */
+  /** tile of matrix products, and of `ExpertMatMul` where experts have twice as many rows on average */
   readonly matMul: MatMulTile;
-  /** tile of matrix products that would make fewer than 64 workgroups with the other one */
+  /** tile of matrix products that would make fewer than 64 workgroups with the other one, and of experts with few rows */
   readonly smallMatMul: MatMulTile;
   /** tile of `SoftmaxAttention` and `BlockAttention` */
   readonly attention: AttentionTile;
@@ -60,7 +60,7 @@ const plain: GpuTuning = {
   halfTiles: false,
 };
 
-/** The tuning of each class until `tuneGpuKernels` has measured a better one. */
+/** The tuning of each class until `tuneGpuKernels` has measured a better one: what loads, registers and workgroup memory make likely. */
 export const tunings: Readonly<Record<AdapterClass, GpuTuning>> = {
   // many registers: 128 operations per number loaded rather than 64
   nvidia: { ...plain, matMul: tile(128, 128, 8, 8), smallMatMul: tile(64, 64, 16, 4) },
@@ -69,21 +69,14 @@ export const tunings: Readonly<Record<AdapterClass, GpuTuning>> = {
   intel: plain,
   // few registers and little workgroup memory
   mobile: { ...plain, matMul: tile(32, 32, 16, 4), attention: { own: 16, other: 32 } },
-  // no idle cores to fill, and every tile more is a shader to compile; subgroups of 4 save nothing
-  software: { ...plain, smallMatMul: tile(64, 64, 16, 4), subgroups: false },
+  // the only row that was measured so far: by tuneGpuKernels, on SwiftShader
+  software: { ...plain, matMul: tile(128, 128, 8, 8), smallMatMul: tile(64, 64, 16, 4) },
   other: plain,
 };
 
 /** Tiles that `tuneGpuKernels` tries. */
 export const candidates: { readonly matMul: readonly MatMulTile[]; readonly attention: readonly AttentionTile[] } = {
-  matMul: [
-    tile(32, 32, 16, 4),
-    tile(64, 64, 16, 4),
-    tile(64, 64, 8, 8),
-    tile(64, 64, 16, 8),
-    tile(128, 64, 16, 8, 4),
-    tile(128, 128, 8, 8),
-  ],
+  matMul: [tile(32, 32, 16, 4), tile(64, 64, 16, 4), tile(64, 64, 8, 8), tile(128, 64, 16, 8, 4), tile(128, 128, 8, 8)],
   attention: [
     { own: 32, other: 32 },
     { own: 16, other: 32 },
@@ -179,42 +172,50 @@ export interface GpuTuningInUse {
 }
 
 /** What `useGpuKernels` was told: settings, and how to find what was measured on a device. */
-export interface TuningRequest {
+interface TuningRequest {
   readonly given?: Partial<GpuTuning> | undefined;
   readonly measured?: ((device: GPUDevice) => Partial<GpuTuning> | undefined) | undefined;
 }
 
-const requests: TuningRequest[] = [];
-let resolved = new WeakMap<GPUDevice, GpuTuningInUse>();
+/** A request, and what it led to on each device so far. */
+interface Requested extends TuningRequest {
+  readonly found: WeakMap<GPUDevice, GpuTuningInUse>;
+}
+
+const table: Requested = { found: new WeakMap() };
+const requests: Requested[] = [];
 
 /** Makes a request the one that counts; returns how to take it back. */
 export function requestTuning(request: TuningRequest): () => void {
-  requests.push(request);
-  resolved = new WeakMap();
+  const requested = { ...request, found: new WeakMap<GPUDevice, GpuTuningInUse>() };
+  requests.push(requested);
   return () => {
-    const index = requests.lastIndexOf(request);
+    const index = requests.indexOf(requested);
     if (index >= 0) requests.splice(index, 1);
-    resolved = new WeakMap();
   };
 }
 
+/** Whether `useGpuKernels` was called and not undone. */
+export const kernelsAreInUse = (): boolean => requests.length > 0;
+
 /** Vendor, architecture and description. */
-export const adapterName = ({ vendor, architecture, description }: Partial<GPUAdapterInfo>): string =>
+const adapterName = ({ vendor, architecture, description }: Partial<GPUAdapterInfo>): string =>
   [vendor, architecture, description].filter(Boolean).join(' ');
 
 /** The tuning of a device: what was given, then what was measured, then the table. */
 export function tuningOf(device: GPUDevice): GpuTuningInUse {
-  let found = resolved.get(device);
-  if (found) return found;
+  const requested = requests.at(-1) ?? table;
+  let inUse = requested.found.get(device);
+  if (inUse) return inUse;
   // older browsers do not tell
   const info: Partial<GPUAdapterInfo> = (device.adapterInfo as GPUAdapterInfo | undefined) ?? {};
   const adapterClass = adapterClassOf(info);
-  const { given, measured } = requests.at(-1) ?? {};
+  const { given, measured } = requested;
   const stored = measured?.(device);
   const tuning: GpuTuning = { ...tunings[adapterClass], ...stored, ...given };
   const origin = given && Object.keys(given).length > 0 ? 'given' : stored ? 'measured' : 'table';
   const subgroups = tuning.subgroups && device.features.has('subgroups');
-  found = { adapter: adapterName(info), adapterClass, origin, tuning: { ...tuning, subgroups } };
-  resolved.set(device, found);
-  return found;
+  inUse = { adapter: adapterName(info), adapterClass, origin, tuning: { ...tuning, subgroups } };
+  requested.found.set(device, inUse);
+  return inUse;
 }
