@@ -13,6 +13,7 @@ export {
   valuesToPanels,
 } from './linear-chunk';
 export { linearForward, linearForwardBytes } from './linear-forward';
+export { touch } from './linear-memory';
 export { linearBackward } from './linear-backward';
 export { addLowerTimesKeys, addUpperTimesPanels, lowerValueProduct, solveBackward } from './linear-backward-products';
 export { linearBackwardBytes } from './linear-backward-scratch';

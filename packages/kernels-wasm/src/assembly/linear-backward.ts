@@ -5,6 +5,7 @@ import {
   pSquare, panelsToRows, panelsToTensor, pending, prepareKeys, queryTilde, resetPending, rowsTimesState, scaleRows, solveUpdate, stateBytes, statePanel,
   storeState, takePending, transposePanels, valueDim, valuePanels, valuesToPanels,
 } from './linear-chunk';
+import { touch } from './linear-memory';
 import {
   along, chunkStates, dBetas, dKeyHat, dKeyTilde, dLog, dOut, dQuery, dRows, dSquare, dState, dStateT, dUpdate, firstDecay, heads, keyHatRows, keyTildeRows,
   layoutBackward, nextAlong, nextDecay, place, queryRows, raws, segment, segmentStates, starts, state, stateT, transposedPanel, updateBytes, updateRows,
@@ -18,7 +19,7 @@ import {
 // gradient of linear attention: the states at the chunks' starts are computed again and kept for one segment of chunks at a time, then the chunks are walked backwards
 
 /** tokens that a group of heads goes through before any goes on, as in the forward */
-const TURN: i32 = CHUNK * 2;
+const TURN: i32 = CHUNK;
 
 // arguments of the call, for the functions that go through a head
 let batchRow: usize = 0; // first row of the batch entry, in tokens
@@ -65,6 +66,11 @@ export function linearBackward(
         store<i32>(place, 0);
       }
       for (let turn = 0; turn < length; turn += TURN) {
+        const first = batchRow + turn;
+        const many = <usize>min(TURN, length - turn);
+        touch(key + first * keyToken, many * keyToken);
+        touch(value + first * valueToken, many * valueToken);
+        if (mode) touch(decay + first * decayToken, many * decayToken);
         for (let i = 0; i < count; i++) {
           const h = <usize>(from + i);
           useHead(i);
@@ -83,6 +89,16 @@ export function linearBackward(
         for (let d: usize = 0; d < keyStride; d += 16) v128.store(nextDecay + d, splat(1));
       }
       for (let turn = lastTurn; turn >= 0; turn -= TURN) {
+        const first = batchRow + turn;
+        const many = <usize>min(TURN, length - turn);
+        touch(key + first * keyToken, many * keyToken);
+        touch(query + first * queryToken, many * queryToken);
+        touch(dOutput + first * outToken, many * outToken);
+        if (mode) touch(decay + first * decayToken, many * decayToken);
+        touch(gKey + first * keyToken, many * keyToken);
+        touch(gQuery + first * queryToken, many * queryToken);
+        touch(gValue + first * valueToken, many * valueToken);
+        if (mode) touch(gDecay + first * decayToken, many * decayToken);
         for (let i = 0; i < count; i++) {
           const h = <usize>(from + i);
           useHead(i);

@@ -31,9 +31,10 @@ import {
   valuePanels,
   valuesToPanels,
 } from './linear-chunk';
+import { touch } from './linear-memory';
 
 /** tokens that all heads go through before any goes on: rows of one token lie side by side, so memory is read in long runs */
-const TURN: i32 = CHUNK * 2;
+const TURN: i32 = CHUNK;
 
 let states: usize = 0; // [heads] states in panels
 let pendings: usize = 0; // [heads][keyStride]
@@ -93,6 +94,13 @@ export function linearForward(
     }
     for (let turn = 0; turn < length; turn += TURN) {
       const end = min(length, turn + TURN);
+      const first = <usize>(b * length + turn);
+      const many = <usize>(end - turn);
+      touch(key + first * keyToken, many * keyToken);
+      touch(value + first * valueToken, many * valueToken);
+      if (mode) touch(decay + first * decayToken, many * decayToken);
+      touch(query + first * queryToken, many * queryToken);
+      touch(output + first * outToken, many * outToken);
       for (let h = 0; h < heads; h++) {
         const state = states + stateBytes * h;
         usePending(pendings + keyStride * h);
