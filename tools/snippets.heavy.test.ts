@@ -1,5 +1,6 @@
 import { execFile } from 'node:child_process';
 import { globSync, readFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { expect, test } from 'vitest';
@@ -8,7 +9,8 @@ import { root } from './workspace.ts';
 
 const run = promisify(execFile);
 const vulkan = softwareVulkan();
-const env = { ...process.env, ...(vulkan && { VK_ICD_FILENAMES: vulkan }) };
+// what a snippet keeps for later is not for the machine's user
+const env = { ...process.env, XDG_CACHE_HOME: join(tmpdir(), 'seqloom-snippets'), ...(vulkan && { VK_ICD_FILENAMES: vulkan }) };
 const pages = globSync(['README.md', 'packages/*/README.md', 'packages/*/src/*/README.md'], { cwd: root }).sort();
 
 // every block of TypeScript in a README runs as it stands; one that only shows a shape is marked `ts no-run`
