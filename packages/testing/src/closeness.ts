@@ -1,5 +1,6 @@
 import * as tf from '@tensorflow/tfjs-core';
 import { expect } from 'vitest';
+import { relativeError64 } from './oracle/array64.ts';
 import type { Array64 } from './oracle/array64.ts';
 
 /** Anything with numbers in row-major order. */
@@ -140,4 +141,11 @@ declare module 'vitest' {
 /** The largest difference between two tensors of one shape. */
 export function furthest(a: tf.Tensor, b: tf.Tensor): number {
   return tf.tidy(() => tf.max(tf.abs(tf.sub(a, b))).dataSync()[0]!);
+}
+
+/** Holds what two computations give to each other, relative rms error; both run in a tidy, and nothing of them is left. */
+export async function expectSame(given: () => tf.Tensor, wanted: () => tf.Tensor, tolerance = 1e-6): Promise<void> {
+  const [left, right] = tf.tidy(() => [given(), wanted()]) as [tf.Tensor, tf.Tensor];
+  expect(relativeError64(await left.data(), await right.data())).toBeLessThan(tolerance);
+  tf.dispose([left, right]);
 }

@@ -22,6 +22,7 @@ export * from './laws/law.ts';
 export * from './laws/mixer-laws.ts';
 export * from './laws/mixer-subject.ts';
 export * from './laws/no-leak.ts';
+export * from './laws/op-forms.ts';
 export * from './laws/op-laws.ts';
 export * from './laws/op-subject.ts';
 export * from './laws/padding.ts';

@@ -1,5 +1,5 @@
 import { tidy } from '@seqloom/core';
-import { goldenSuite, mixerLaws, opLaws, opTensor, relativeError64, uniform64 } from '@seqloom/testing';
+import { formsOf, goldenSuite, mixerLaws, opLaws, opTensor, relativeError64, uniform64 } from '@seqloom/testing';
 import type { Array64, Arrays64, OpSubject } from '@seqloom/testing';
 import * as tf from '@tensorflow/tfjs-core';
 import { expect } from 'vitest';
@@ -119,17 +119,7 @@ function subjectOf(name: string, { symmetric, normalise, group }: { symmetric: b
         epsilon: 1e-6,
         visible: (_, i) => i + 1,
       }) as unknown as Arrays64,
-    forms: Object.fromEntries(
-      FORMS.map((form) => [
-        form,
-        (tensors) => {
-          const { memory, ...rest } = tensors as Record<string, tf.Tensor>;
-          const settings = { form, symmetric, normalise, chunkSize: 16, state: { memory: memory! } };
-          const { output, state } = taylorAttention(rest as unknown as LinearAttentionTensors, settings);
-          return { output, memory: state.memory };
-        },
-      ]),
-    ),
+    forms: formsOf(taylorAttention, FORMS, { symmetric, normalise, chunkSize: 16 }),
     hard: [
       {
         title: 'logits of 1e4',

@@ -1,5 +1,5 @@
 import { tidy } from '@seqloom/core';
-import { expectCloseTo, goldenSuite, mixerLaws, opLaws, opTensor, uniform64 } from '@seqloom/testing';
+import { expectCloseTo, formsOf, goldenSuite, mixerLaws, opLaws, opTensor, uniform64 } from '@seqloom/testing';
 import type { Array64, Arrays64, OpSubject } from '@seqloom/testing';
 import * as tf from '@tensorflow/tfjs-core';
 import { linearAttention } from '../linear-attention/op.ts';
@@ -132,17 +132,7 @@ function subjectOf(name: string, { group, beta }: { group: number; beta: number 
     gradients: ['query', 'key', 'value', 'beta', 'memory'],
     ...(lengths ? { lengths } : {}),
     naive: (arrays: Arrays64) => naiveDeltaRule(arrays as unknown as NaiveDeltaInputs) as unknown as Arrays64,
-    forms: Object.fromEntries(
-      FORMS.map((form) => [
-        form,
-        (tensors) => {
-          const { memory, ...rest } = tensors as Record<string, tf.Tensor>;
-          const settings = { form, chunkSize: 16, state: { memory: memory! } };
-          const { output, state } = deltaRule(rest as unknown as DeltaRuleTensors, settings);
-          return { output, memory: state.memory };
-        },
-      ]),
-    ),
+    forms: formsOf(deltaRule, FORMS, { chunkSize: 16 }),
     hard: [
       {
         title: 'beta of 0, 1 and 2, keys that repeat, values of 1e4',

@@ -1,5 +1,5 @@
 import { tidy } from '@seqloom/core';
-import { goldenSuite, mixerLaws, opLaws, opTensor, relativeError64, uniform64 } from '@seqloom/testing';
+import { formsOf, goldenSuite, mixerLaws, opLaws, opTensor, paddingMask, relativeError64, uniform64 } from '@seqloom/testing';
 import type { Array64, Arrays64, OpSubject } from '@seqloom/testing';
 import * as tf from '@tensorflow/tfjs-core';
 import { expect } from 'vitest';
@@ -102,12 +102,7 @@ function subjectOf(name: string, { perChannel, group, masked }: { perChannel: bo
     value: uniform64([2, length, 2, 3], seed + 2),
     logDecay: uniform64(decayShape(length), seed + 3, -1, 0),
     memory: uniform64([2, 2, 4, 3], seed + 4),
-    // padding at the front, in the middle and at the end
-    ...(masked
-      ? {
-          mask: { shape: [2, length], data: Float64Array.from({ length: 2 * length }, (_, i) => (i % 5 === 0 || i % length > 90 ? 0 : 1)) },
-        }
-      : {}),
+    ...(masked ? { mask: paddingMask(length) } : {}),
   });
   const withDecay = (decay: (at: number) => number): Arrays64 => {
     const arrays = inputs(20, 3);
@@ -122,17 +117,7 @@ function subjectOf(name: string, { perChannel, group, masked }: { perChannel: bo
     lengths: perChannel && !masked ? [1, 7, 63, 65, 100] : [1, 7, 65],
     gradients: ['query', 'key', 'value', 'logDecay', 'memory'],
     naive: (arrays: Arrays64) => naiveGatedLinearAttention(arrays as unknown as NaiveGatedInputs) as unknown as Arrays64,
-    forms: Object.fromEntries(
-      FORMS.map((form) => [
-        form,
-        (tensors) => {
-          const { memory, mask, ...rest } = tensors as Record<string, tf.Tensor>;
-          const options = { form, chunkSize: 16, state: { memory: memory! }, ...(mask ? { mask } : {}) };
-          const { output, state } = gatedLinearAttention(rest as unknown as GatedLinearAttentionTensors, options);
-          return { output, memory: state.memory };
-        },
-      ]),
-    ),
+    forms: formsOf(gatedLinearAttention, FORMS, { chunkSize: 16 }),
     hard: [
       { title: 'decays of -100 per token', inputs: () => withDecay(() => -100) },
       { title: 'decays of exactly 0 beside -20 and -1e-6', inputs: () => withDecay((at) => [0, -20, -Math.fround(1e-6)][at % 3]!) },

@@ -1,8 +1,7 @@
 import { tidy } from '@seqloom/core';
-import { goldenSuite, mixerLaws, opLaws, opTensor, relativeError64, uniform64 } from '@seqloom/testing';
+import { expectSame, formsOf, goldenSuite, mixerLaws, opLaws, opTensor, paddingMask, uniform64 } from '@seqloom/testing';
 import type { Array64, Arrays64, OpSubject } from '@seqloom/testing';
 import * as tf from '@tensorflow/tfjs-core';
-import { expect } from 'vitest';
 import { gatedLinearAttention } from '../gated-linear-attention/gated-linear-attention.ts';
 import { hgrn } from '../hgrn/hgrn.ts';
 import { card } from './card.ts';
@@ -22,18 +21,12 @@ const tokens = (keyDim = 4, valueDim = 3): { query: tf.Tensor; logDecay: tf.Tens
   value: random([2, 10, 2, valueDim], 3),
 });
 
-async function same(given: () => tf.Tensor, wanted: () => tf.Tensor): Promise<void> {
-  const [left, right] = tidy(() => [given(), wanted()]);
-  expect(relativeError64(await left!.data(), await right!.data())).toBeLessThan(1e-6);
-  tf.dispose([left!, right!]);
-}
-
 const degenerate: OpSubject['degenerate'] = [
   {
     title: 'it is gated linear attention with the key 1 - f',
     run: async () => {
       for (const form of FORMS) {
-        await same(
+        await expectSame(
           () => hgrn2(tokens(), { form }).output,
           () => {
             const { query, logDecay, value } = tokens();
@@ -47,7 +40,7 @@ const degenerate: OpSubject['degenerate'] = [
     title: 'with one channel per head it is the elementwise recurrence of HGRN, times the query',
     run: async () => {
       for (const form of FORMS) {
-        await same(
+        await expectSame(
           () => hgrn2(tokens(1, 1), { form }).output,
           () => {
             const { query, logDecay, value } = tokens(1, 1);
@@ -65,11 +58,11 @@ const degenerate: OpSubject['degenerate'] = [
       for (const form of FORMS) {
         const memory = (): tf.Tensor => random([2, 2, 4, 3], 4);
         const { query, value } = tokens();
-        await same(
+        await expectSame(
           () => hgrn2({ ...tokens(), logDecay: tf.zeros([2, 10, 2, 4]) }, { form, state: { memory: memory() } }).state.memory,
           memory,
         );
-        await same(
+        await expectSame(
           () => hgrn2({ ...tokens(), logDecay: tf.fill([2, 10, 2, 4], -Infinity) }, { form, state: { memory: memory() } }).output,
           () => tf.mul(tf.mul(tf.sum(tokens().query, 3, true), 0.5), tokens().value),
         );
@@ -91,8 +84,7 @@ function subjectOf(name: string, masked: boolean): OpSubject {
     logDecay: uniform64([2, length, 2, 4], seed + 1, -1, 0),
     value: uniform64([2, length, 2, 3], seed + 2),
     memory: uniform64([2, 2, 4, 3], seed + 3),
-    // padding at the front, in the middle and at the end
-    ...(masked ? { mask: { shape: [2, length], data: Float64Array.from({ length: 2 * length }, (_, i) => (i % 5 === 0 ? 0 : 1)) } } : {}),
+    ...(masked ? { mask: paddingMask(length) } : {}),
   });
   const withDecay = (decay: (at: number) => number): Arrays64 => {
     const arrays = inputs(20, 3);
@@ -107,17 +99,7 @@ function subjectOf(name: string, masked: boolean): OpSubject {
     lengths: masked ? [1, 7, 65] : [1, 7, 63, 65, 100],
     gradients: ['query', 'logDecay', 'value', 'memory'],
     naive: (arrays: Arrays64) => naiveHgrn2(arrays as unknown as NaiveHgrn2Inputs) as unknown as Arrays64,
-    forms: Object.fromEntries(
-      FORMS.map((form) => [
-        form,
-        (tensors) => {
-          const { memory, mask, ...rest } = tensors as Record<string, tf.Tensor>;
-          const options = { form, chunkSize: 16, state: { memory: memory! }, ...(mask ? { mask } : {}) };
-          const { output, state } = hgrn2(rest as unknown as Hgrn2Tensors, options);
-          return { output, memory: state.memory };
-        },
-      ]),
-    ),
+    forms: formsOf(hgrn2, FORMS, { chunkSize: 16 }),
     hard: [
       { title: 'gates of exp(-100)', inputs: () => withDecay(() => -100) },
       { title: 'gates of exactly 1 beside exp(-20) and exp(-1e-6)', inputs: () => withDecay((at) => [0, -20, -1e-6][at % 3]!) },

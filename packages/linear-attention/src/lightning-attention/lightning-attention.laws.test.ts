@@ -1,8 +1,7 @@
 import { tidy } from '@seqloom/core';
-import { goldenSuite, mixerLaws, opLaws, opTensor, relativeError64, uniform64 } from '@seqloom/testing';
+import { expectSame, formsOf, goldenSuite, mixerLaws, opLaws, opTensor, paddingMask, uniform64 } from '@seqloom/testing';
 import type { Array64, Arrays64, OpSubject } from '@seqloom/testing';
 import * as tf from '@tensorflow/tfjs-core';
-import { expect } from 'vitest';
 import { linearAttention } from '../linear-attention/op.ts';
 import { retention } from '../retention/retention.ts';
 import { card } from './card.ts';
@@ -23,18 +22,12 @@ const tokens = (): { query: tf.Tensor; key: tf.Tensor; value: tf.Tensor } => ({
   value: random([2, 10, 2, 3], 3),
 });
 
-async function same(given: () => tf.Tensor, wanted: () => tf.Tensor): Promise<void> {
-  const [left, right] = tidy(() => [given(), wanted()]);
-  expect(relativeError64(await left!.data(), await right!.data())).toBeLessThan(1e-6);
-  tf.dispose([left!, right!]);
-}
-
 const degenerate: OpSubject['degenerate'] = [
   {
     title: 'without decay it is plain causal linear attention',
     run: async () => {
       for (const form of FORMS) {
-        await same(
+        await expectSame(
           () => lightningAttention(tokens(), { form, decayRates: [0, 0], scale: 0.5 }).output,
           () => linearAttention(tokens(), { featureMap: { name: 'identity' }, form: 'parallel' }).output,
         );
@@ -45,7 +38,7 @@ const degenerate: OpSubject['degenerate'] = [
     title: 'it is retention with gamma = exp(-rate) and a scale of one',
     run: async () => {
       for (const form of FORMS) {
-        await same(
+        await expectSame(
           () => lightningAttention(tokens(), { form, decayRates: [0.5, 0.03] }).output,
           () => retention(tokens(), { form: 'parallel', logDecay: [-0.5, -0.03], scale: 1 }).output,
         );
@@ -55,7 +48,7 @@ const degenerate: OpSubject['degenerate'] = [
   {
     title: 'the noncausal pattern is Q (K^T V)',
     run: () =>
-      same(
+      expectSame(
         () => lightningAttention(tokens(), { pattern: 'noncausal-self' }).output,
         () => {
           const [q, k, v] = Object.values(tokens()).map((tensor) => tf.transpose(tensor, [0, 2, 1, 3])) as [
@@ -87,22 +80,8 @@ function subjectOf(name: string, { decayRates, noncausal, masked }: Variant): Op
     key: uniform64([2, length, 2, 4], seed + 1),
     value: uniform64([2, length, 2, 3], seed + 2),
     ...(noncausal ? {} : { memory: uniform64([2, 2, 4, 3], seed + 4) }),
-    // padding at the front, in the middle and at the end
-    ...(masked ? { mask: { shape: [2, length], data: Float64Array.from({ length: 2 * length }, (_, i) => (i % 5 === 0 ? 0 : 1)) } } : {}),
+    ...(masked ? { mask: paddingMask(length) } : {}),
   });
-  const run =
-    (form: (typeof FORMS)[number]) =>
-    (tensors: Readonly<Record<string, tf.Tensor | undefined>>): Record<string, tf.Tensor> => {
-      const { memory, mask, ...rest } = tensors;
-      const { output, state } = lightningAttention(rest as unknown as LightningAttentionTensors, {
-        form,
-        chunkSize: 16,
-        ...(noncausal ? { pattern: 'noncausal-self' } : { decayRates }),
-        ...(memory ? { state: { memory } } : {}),
-        ...(mask ? { mask } : {}),
-      });
-      return { output, memory: state.memory };
-    };
   return {
     // the noncausal pattern has one form
     card: noncausal ? { ...card, forms: ['naive', 'parallel'] } : card,
@@ -113,7 +92,11 @@ function subjectOf(name: string, { decayRates, noncausal, masked }: Variant): Op
     gradients: noncausal ? ['query', 'key', 'value'] : ['query', 'key', 'value', 'memory'],
     naive: (arrays: Arrays64) =>
       naiveLightningAttention(arrays as unknown as NaiveLightningInputs, { decayRates, scale: 1, noncausal }) as unknown as Arrays64,
-    forms: Object.fromEntries(FORMS.filter((form) => !noncausal || form === 'parallel').map((form) => [form, run(form)])),
+    forms: formsOf(
+      lightningAttention,
+      FORMS.filter((form) => !noncausal || form === 'parallel'),
+      { chunkSize: 16, ...(noncausal ? { pattern: 'noncausal-self' } : { decayRates }) },
+    ),
     hard: [
       {
         title: 'queries of 1e4',

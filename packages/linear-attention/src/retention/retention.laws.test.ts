@@ -1,8 +1,7 @@
 import { rotary, tidy } from '@seqloom/core';
-import { goldenSuite, mixerLaws, opLaws, opTensor, relativeError64, uniform64 } from '@seqloom/testing';
+import { expectSame, formsOf, goldenSuite, mixerLaws, opLaws, opTensor, paddingMask, uniform64 } from '@seqloom/testing';
 import type { Array64, Arrays64, OpSubject } from '@seqloom/testing';
 import * as tf from '@tensorflow/tfjs-core';
-import { expect } from 'vitest';
 import { linearAttention } from '../linear-attention/op.ts';
 import { card } from './card.ts';
 import { Retention } from './layer.ts';
@@ -22,18 +21,12 @@ const tokens = (): { query: tf.Tensor; key: tf.Tensor; value: tf.Tensor } => ({
   value: random([2, 10, 2, 3], 3),
 });
 
-async function same(given: () => tf.Tensor, wanted: () => tf.Tensor, tolerance = 1e-6): Promise<void> {
-  const [left, right] = tidy(() => [given(), wanted()]);
-  expect(relativeError64(await left!.data(), await right!.data())).toBeLessThan(tolerance);
-  tf.dispose([left!, right!]);
-}
-
 const degenerate: OpSubject['degenerate'] = [
   {
     title: 'with decays of one it is plain causal linear attention',
     run: async () => {
       for (const form of FORMS) {
-        await same(
+        await expectSame(
           () => retention(tokens(), { form, logDecay: [0, 0] }).output,
           () => linearAttention(tokens(), { featureMap: { name: 'identity' }, form: 'parallel' }).output,
         );
@@ -50,12 +43,12 @@ const degenerate: OpSubject['degenerate'] = [
         return retention({ query: turn(query), key: turn(key), value }, { form }).output;
       };
       for (const form of FORMS) {
-        await same(
+        await expectSame(
           () => at(12345, 'torchscale', form),
           () => at(0, 'torchscale', form),
           2e-6,
         );
-        await same(
+        await expectSame(
           () => at(3_000_000, 'fla', form),
           () => at(7, 'fla', form),
           2e-6,
@@ -67,7 +60,7 @@ const degenerate: OpSubject['degenerate'] = [
     title: 'noncausal retention with decays of one sees every token alike',
     run: async () => {
       for (const form of ['parallel', 'chunk'] as const) {
-        await same(
+        await expectSame(
           () => retention(tokens(), { form, logDecay: [0, 0], pattern: 'noncausal-self' }).output,
           () => linearAttention(tokens(), { featureMap: { name: 'identity' }, pattern: 'noncausal-self' }).output,
         );
@@ -95,23 +88,9 @@ function subjectOf(name: string, { logDecay, noncausal, masked }: Variant): OpSu
     key: uniform64([2, length, 2, 4], seed + 1),
     value: uniform64([2, length, 2, 3], seed + 2),
     ...(noncausal ? {} : { memory: uniform64([2, 2, 4, 3], seed + 4) }),
-    // padding at the front, in the middle and at the end
-    ...(masked ? { mask: { shape: [2, length], data: Float64Array.from({ length: 2 * length }, (_, i) => (i % 5 === 0 ? 0 : 1)) } } : {}),
+    ...(masked ? { mask: paddingMask(length) } : {}),
   });
-  const run =
-    (form: (typeof FORMS)[number]) =>
-    (tensors: Readonly<Record<string, tf.Tensor | undefined>>): Record<string, tf.Tensor> => {
-      const { memory, mask, ...rest } = tensors;
-      const { output, state } = retention(rest as unknown as RetentionTensors, {
-        form,
-        logDecay,
-        chunkSize: 16,
-        pattern: noncausal ? 'noncausal-self' : 'causal-self',
-        ...(memory ? { state: { memory } } : {}),
-        ...(mask ? { mask } : {}),
-      });
-      return { output, memory: state.memory };
-    };
+  const pattern = noncausal ? 'noncausal-self' : 'causal-self';
   return {
     // the noncausal pattern has no recurrent form
     card: noncausal ? { ...card, forms: ['naive', 'parallel', 'chunk'] } : card,
@@ -122,7 +101,11 @@ function subjectOf(name: string, { logDecay, noncausal, masked }: Variant): OpSu
     gradients: noncausal ? ['query', 'key', 'value'] : ['query', 'key', 'value', 'memory'],
     naive: (arrays: Arrays64) =>
       naiveRetention(arrays as unknown as NaiveRetentionInputs, { logDecay, scale, noncausal }) as unknown as Arrays64,
-    forms: Object.fromEntries(FORMS.filter((form) => !noncausal || form !== 'recurrent').map((form) => [form, run(form)])),
+    forms: formsOf(
+      retention,
+      FORMS.filter((form) => !noncausal || form !== 'recurrent'),
+      { logDecay, chunkSize: 16, pattern },
+    ),
     hard: [
       {
         title: 'scores of 1e4',

@@ -1,5 +1,5 @@
 import { linearAttentionUpdate, tidy } from '@seqloom/core';
-import { goldenSuite, mixerLaws, opLaws, opTensor, relativeError64, uniform64 } from '@seqloom/testing';
+import { formsOf, goldenSuite, mixerLaws, opLaws, opTensor, relativeError64, uniform64 } from '@seqloom/testing';
 import type { Array64, Arrays64, OpSubject } from '@seqloom/testing';
 import * as tf from '@tensorflow/tfjs-core';
 import { expect } from 'vitest';
@@ -143,17 +143,7 @@ function subjectOf(name: string, { groups, softplus, extras }: { groups: number;
         { deltaSoftplus: softplus },
       ) as unknown as Arrays64;
     },
-    forms: Object.fromEntries(
-      FORMS.map((form) => [
-        form,
-        (tensors) => {
-          const { memory, ...rest } = tensors as Record<string, tf.Tensor>;
-          const settings = { form, deltaSoftplus: softplus, state: { memory: memory! } };
-          const { output, state } = selectiveStateSpace(rest as unknown as SelectiveTensors, settings);
-          return { output, memory: state.memory };
-        },
-      ]),
-    ),
+    forms: formsOf(selectiveStateSpace, FORMS, { deltaSoftplus: softplus }),
     ...(softplus
       ? {
           hard: [

@@ -1,5 +1,5 @@
 import { linearAttentionUpdate, tidy } from '@seqloom/core';
-import { goldenSuite, mixerLaws, opLaws, opTensor, relativeError64, uniform64 } from '@seqloom/testing';
+import { formsOf, goldenSuite, mixerLaws, opLaws, opTensor, relativeError64, uniform64 } from '@seqloom/testing';
 import type { Array64, Arrays64, OpSubject } from '@seqloom/testing';
 import * as tf from '@tensorflow/tfjs-core';
 import { expect } from 'vitest';
@@ -153,21 +153,7 @@ function subjectOf({ name, groups, settings, skip, lengths }: Variant): OpSubjec
     ...(lengths ? { lengths } : {}),
     gradients: Object.keys(inputs(1, 1)),
     naive: (arrays: Arrays64) => naiveStateSpaceDuality(arrays as unknown as NaiveDualityInputs, settings) as unknown as Arrays64,
-    forms: Object.fromEntries(
-      FORMS.map((form) => [
-        form,
-        (tensors) => {
-          const { memory, ...rest } = tensors as Record<string, tf.Tensor>;
-          const { output, state } = stateSpaceDuality(rest as unknown as DualityTensors, {
-            ...settings,
-            form,
-            chunkSize: 16,
-            state: { memory: memory! },
-          });
-          return { output, memory: state.memory };
-        },
-      ]),
-    ),
+    forms: formsOf(stateSpaceDuality, FORMS, { ...settings, chunkSize: 16 }),
     hard: [
       hard('steps before softplus of 100 and -100', ({ delta }) =>
         delta!.data.forEach((_, at) => (delta!.data[at] = settings.deltaSoftplus && at % 2 > 0 ? -100 : 100)),

@@ -6,6 +6,7 @@ import type { GoldenSubject } from '../golden.ts';
 import { checkKernelParity, expectCloseTo } from '../kernel-parity.ts';
 import { sizeOf, uniform64 } from '../oracle/array64.ts';
 import type { Array64, Arrays64 } from '../oracle/array64.ts';
+import { formsOf } from './op-forms.ts';
 import { opTensor } from './op-subject.ts';
 import type { OpSubject } from './op-subject.ts';
 
@@ -110,13 +111,6 @@ export function deltaRuleSubject(
   rule: DeltaRule,
   { name, group = 1, lengths, degenerate }: Pick<OpSubject, 'name' | 'lengths' | 'degenerate'> & { readonly group?: number },
 ): OpSubject {
-  const runIn = (form: DeltaRuleForm): OpSubject['forms'][string] => {
-    return (inputs) => {
-      const { memory, ...tensors } = inputs as unknown as DeltaRuleInputs;
-      const { output, state } = rule.op(tensors, { form, chunkSize: 16, state: { memory } });
-      return { output, memory: state.memory };
-    };
-  };
   return {
     card: rule.card,
     ...(name ? { name } : {}),
@@ -126,7 +120,7 @@ export function deltaRuleSubject(
     inputs: (length, seed) => inputsOf(rule, length, seed, group),
     gradients: ['query', 'key', 'value', 'logDecay', 'beta', 'memory'],
     naive: rule.naive,
-    forms: { chunk: runIn('chunk'), recurrent: runIn('recurrent') },
+    forms: formsOf(rule.op, DELTA_RULE_FORMS, { chunkSize: 16 }),
     hard: [
       {
         title: 'log decays from 0 to -100 and minus infinity, beta of 0, 1 and 2',
