@@ -1,6 +1,7 @@
-import { checkSetting, checkTensor, fail, keepValid, softplus } from '@seqloom/core';
+import { checkSetting, checkTensor, keepValid, softplus } from '@seqloom/core';
 import type { Extents } from '@seqloom/core';
 import * as tf from '@tensorflow/tfjs-core';
+import { checkGroups, checkPerToken } from '../check-layout.ts';
 import { chunkForm } from './chunk.ts';
 import type { SelectiveReads, SelectiveSteps } from './chunk.ts';
 import { recurrentForm } from './recurrent.ts';
@@ -103,24 +104,8 @@ function check(tensors: SelectiveTensors, { state, form = 'chunk', chunkSize = n
   if (deltaBias) checkTensor(MECHANISM, 'deltaBias', deltaBias, ['channels'], extents);
   if (state) checkTensor(MECHANISM, 'state.memory', state.memory, ['batch', 'channels', 'states'], extents);
   const [channels, groups] = [extents.get('channels')!, extents.get('groups') ?? 1];
-  if (channels % groups !== 0) {
-    fail({
-      mechanism: MECHANISM,
-      argument: 'inputMatrix',
-      wanted: `of a number of groups that divides the ${channels} channels`,
-      given: `${groups} groups`,
-      remedy: 'Let every group serve as many channels.',
-    });
-  }
-  if (mask && !(mask instanceof tf.Tensor && tf.util.arraysEqual(mask.shape, input.shape.slice(0, 2)))) {
-    fail({
-      mechanism: MECHANISM,
-      argument: 'mask',
-      wanted: `of shape [${input.shape.slice(0, 2).join(', ')}]`,
-      given: mask instanceof tf.Tensor ? `[${mask.shape.join(', ')}]` : typeof mask,
-      remedy: 'Pass one number per token.',
-    });
-  }
+  checkGroups(MECHANISM, groups, channels, 'channels');
+  checkPerToken(MECHANISM, input, { mask });
   checkSetting(MECHANISM, 'form', form === 'chunk' || form === 'recurrent', 'chunk or recurrent', form, 'Choose one of its forms.');
   const right = chunkSize === null || (Number.isInteger(chunkSize) && chunkSize > 0);
   checkSetting(MECHANISM, 'chunkSize', right, 'null or a whole number of at least 1', chunkSize, 'Leave it out to have it chosen.');

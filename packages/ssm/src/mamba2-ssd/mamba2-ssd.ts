@@ -1,6 +1,7 @@
-import { checkSetting, checkTensor, fail, keepValid, softplus } from '@seqloom/core';
+import { checkSetting, checkTensor, keepValid, softplus } from '@seqloom/core';
 import type { Extents } from '@seqloom/core';
 import * as tf from '@tensorflow/tfjs-core';
+import { checkGroups, checkPerToken } from '../check-layout.ts';
 import { chunkForm } from './chunk.ts';
 import type { DualityReads, DualitySteps } from './chunk.ts';
 import { parallelForm } from './parallel.ts';
@@ -105,24 +106,8 @@ function check(tensors: DualityTensors, settings: DualitySettings): void {
   if (deltaBias) checkTensor(MECHANISM, 'deltaBias', deltaBias, ['heads'], extents);
   if (state) checkTensor(MECHANISM, 'state.memory', state.memory, ['batch', 'heads', 'states', 'width'], extents);
   const [heads, groups] = [extents.get('heads')!, extents.get('groups')!];
-  if (heads % groups !== 0) {
-    fail({
-      mechanism: MECHANISM,
-      argument: 'inputMatrix',
-      wanted: `of a number of groups that divides the ${heads} heads`,
-      given: `${groups} groups`,
-      remedy: 'Let every group serve as many heads.',
-    });
-  }
-  if (mask && !(mask instanceof tf.Tensor && tf.util.arraysEqual(mask.shape, input.shape.slice(0, 2)))) {
-    fail({
-      mechanism: MECHANISM,
-      argument: 'mask',
-      wanted: `of shape [${input.shape.slice(0, 2).join(', ')}]`,
-      given: mask instanceof tf.Tensor ? `[${mask.shape.join(', ')}]` : typeof mask,
-      remedy: 'Pass one number per token.',
-    });
-  }
+  checkGroups(MECHANISM, groups, heads, 'heads');
+  checkPerToken(MECHANISM, input, { mask });
   const forms = ['parallel', 'chunk', 'recurrent'];
   checkSetting(MECHANISM, 'form', forms.includes(form), forms.join(', '), form, 'Choose one of its forms.');
   const whole = Number.isInteger(chunkSize) && chunkSize > 0;

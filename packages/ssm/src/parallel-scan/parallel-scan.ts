@@ -1,6 +1,7 @@
 import { checkSetting, checkTensor, fail, keepValid } from '@seqloom/core';
 import type { Extents } from '@seqloom/core';
 import * as tf from '@tensorflow/tfjs-core';
+import { checkPerToken } from '../check-layout.ts';
 import { cosine, sine } from '../elementary.ts';
 import { chunkForm } from './chunk.ts';
 import type { Parts } from './complex.ts';
@@ -135,12 +136,7 @@ function check(tensors: ScanTensors, { state, form = 'chunk', mask }: ScanSettin
     if (tensor.rank === 1) checkTensor(MECHANISM, name, tensor, ['channels'], extents);
     else checkTensor(MECHANISM, name, tensor, tensor.shape[2] === 1 ? ['batch', 'time', 1] : wide, extents);
   }
-  const [batch, length] = input.shape as [number, number];
-  for (const [name, tensor] of Object.entries({ reset, mask })) {
-    if (tensor && !tf.util.arraysEqual(tensor.shape, [batch, length])) {
-      refuse(name, `of shape [${batch}, ${length}]`, `[${tensor.shape.join(', ')}]`, 'Pass one number per token.');
-    }
-  }
+  checkPerToken(MECHANISM, input, { reset, mask });
   if (state) {
     checkTensor(MECHANISM, 'state.hidden', state.hidden, ['batch', 'channels'], extents);
     if (isComplex(tensors)) checkTensor(MECHANISM, 'state.hiddenImaginary', state.hiddenImaginary, ['batch', 'channels'], extents);

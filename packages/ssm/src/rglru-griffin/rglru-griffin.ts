@@ -1,6 +1,7 @@
-import { checkSetting, checkTensor, fail, keepValid, softplus } from '@seqloom/core';
+import { checkSetting, checkTensor, keepValid, softplus } from '@seqloom/core';
 import type { Extents } from '@seqloom/core';
 import * as tf from '@tensorflow/tfjs-core';
+import { checkPerToken } from '../check-layout.ts';
 import { chunkForm } from './chunk.ts';
 import type { Recurred, Recurrence } from './chunk.ts';
 import { recurrentForm } from './recurrent.ts';
@@ -89,15 +90,6 @@ function check(tensors: RgLruTensors, { state, reset, form = 'chunk', mask }: Rg
   checkTensor(MECHANISM, 'recurrenceGate', recurrenceGate, wide, extents);
   checkTensor(MECHANISM, 'decayParameter', decayParameter, ['width'], extents);
   if (state) checkTensor(MECHANISM, 'state.hidden', state.hidden, ['batch', 'width'], extents);
-  for (const [argument, tensor] of Object.entries({ reset, mask })) {
-    if (!tensor || tf.util.arraysEqual(tensor.shape, input.shape.slice(0, 2))) continue;
-    fail({
-      mechanism: MECHANISM,
-      argument,
-      wanted: `of shape [${input.shape.slice(0, 2).join(', ')}]`,
-      given: `[${tensor.shape.join(', ')}]`,
-      remedy: 'Pass one number per token.',
-    });
-  }
+  checkPerToken(MECHANISM, input, { reset, mask });
   checkSetting(MECHANISM, 'form', form === 'chunk' || form === 'recurrent', 'chunk or recurrent', form, 'Choose one of its forms.');
 }

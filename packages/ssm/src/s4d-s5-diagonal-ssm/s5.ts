@@ -1,6 +1,7 @@
-import { checkTensor, fail } from '@seqloom/core';
+import { checkTensor } from '@seqloom/core';
 import type { Extents } from '@seqloom/core';
 import * as tf from '@tensorflow/tfjs-core';
+import { checkPerToken } from '../check-layout.ts';
 import { product } from '../parallel-scan/complex.ts';
 import { parallelScan } from '../parallel-scan/parallel-scan.ts';
 import { discretise } from './discretise.ts';
@@ -97,14 +98,6 @@ function check(tensors: S5Tensors, { discretisation = 'zoh', state, form = 'chun
     checkTensor(MECHANISM, 'state.hidden', state.hidden, ['batch', 'poles'], extents);
     checkTensor(MECHANISM, 'state.hiddenImaginary', state.hiddenImaginary, ['batch', 'poles'], extents);
   }
-  if (mask && !tf.util.arraysEqual(mask.shape, input.shape.slice(0, 2))) {
-    fail({
-      mechanism: MECHANISM,
-      argument: 'mask',
-      wanted: `of shape [${input.shape.slice(0, 2).join(', ')}]`,
-      given: `[${mask.shape.join(', ')}]`,
-      remedy: 'Pass one number per token.',
-    });
-  }
+  checkPerToken(MECHANISM, input, { mask });
   checkChoices(discretisation, form);
 }
