@@ -131,7 +131,6 @@ export function gpujsInputs(
 
 /** Outputs whose gradients the gpu.js writing reads, where those are not all. */
 export const gpujsTerms: Readonly<Record<string, readonly string[]>> = {
-  SoftmaxAttention: ['output'],
   SoftmaxCrossEntropy: ['loss'],
 };
 
@@ -164,5 +163,7 @@ export function runGpujsGradient(
   // extents that a gradient cannot see in what it is given
   const extents = { rowCount: shapeOf('table')?.[0], width: shapeOf('input')?.at(-1) };
   const known = Object.fromEntries(Object.entries(extents).filter(([, extent]) => extent !== undefined));
-  return gradient(on, { ...outputs, ...inputs, ...Object.fromEntries(named) }, { ...known, ...options });
+  // a state that the forward left is not the one that it began with
+  const saved = Object.fromEntries(Object.entries(outputs).filter(([name]) => !name.startsWith('state')));
+  return gradient(on, { ...saved, ...inputs, ...Object.fromEntries(named) }, { ...known, ...options });
 }

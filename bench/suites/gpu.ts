@@ -199,7 +199,7 @@ function floors(results: readonly CaseResult[], bench: Bench): Floor[] {
     ...ratios('SoftmaxAttention', COMPOSED),
     ...memory,
     floor('read-backs of a kernel call, in any writing', 'at most', 0, readBacks.length > 0 ? Math.max(...readBacks) : null, ''),
-    floor(`${DECODE}`, 'at most', 2, rowOf(results, DECODE, OURS)?.facts['submits'], ' submits'),
+    floor(DECODE, 'at most', 2, rowOf(results, DECODE, OURS)?.facts['submits'], ' submits'),
   ];
 }
 

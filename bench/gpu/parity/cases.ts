@@ -1,5 +1,5 @@
 import { kernelCases } from '../../../packages/testing/src/kernel-cases.ts';
-import { uniform64 } from '../../../packages/testing/src/oracle/index.ts';
+import { array64, uniform64 } from '../../../packages/testing/src/oracle/index.ts';
 import type { Array64 } from '../../../packages/testing/src/oracle/index.ts';
 import { MATMUL } from '../contracts.ts';
 
@@ -15,6 +15,8 @@ export interface ParityCase {
 }
 
 const [time, width, valueWidth] = [37, 6, 5];
+/** the specification's gradient of a bias takes a run per pair of tokens */
+const short = 19;
 
 function linear(updateRule: string, decay: readonly number[] | null, low: number): ParityCase {
   const inputs = {
@@ -29,19 +31,31 @@ function linear(updateRule: string, decay: readonly number[] | null, low: number
   return { kernel: 'LinearAttention', inputs, options, differentiate: Object.keys(inputs), lossTerms: ['output', 'state'] };
 }
 
-function attention(options: Readonly<Record<string, unknown>>): ParityCase {
-  const inputs = {
-    query: uniform64([2, time, 4, width], 1, -2, 2),
-    key: uniform64([2, time, 2, width], 2, -2, 2),
-    value: uniform64([2, time, 2, valueWidth], 3),
+function attention(options: Readonly<Record<string, unknown>>, more: ParityCase['inputs'] = {}): ParityCase {
+  const length = 'bias' in more ? short : time;
+  const moving = {
+    query: uniform64([2, length, 4, width], 1, -2, 2),
+    key: uniform64([2, length, 2, width], 2, -2, 2),
+    value: uniform64([2, length, 2, valueWidth], 3),
   };
   return {
     kernel: 'SoftmaxAttention',
-    inputs,
+    inputs: { ...moving, ...more },
     options: { blockSize: 16, ...options },
-    differentiate: Object.keys(inputs),
+    differentiate: Object.keys({ ...moving, ...more }).filter((name) => !name.endsWith('Positions')),
     lossTerms: ['output', 'logSumExp'],
   };
+}
+
+/** Positions in their order, with a gap in the second row; -1 stands where a row has no key. */
+function positions(ahead: number): Array64 {
+  return array64(
+    [2, time],
+    Array.from({ length: 2 * time }, (_, place) => {
+      const [row, t] = [Math.floor(place / time), place % time];
+      return ahead === 0 && row === 1 && t > 30 ? -1 : t + ahead + (row === 1 && t > 9 ? 5 : 0);
+    }),
+  );
 }
 
 /** One call or more of every contract. */
@@ -59,6 +73,11 @@ export function parityCases(): ParityCase[] {
     attention({ causal: true }),
     attention({ causal: true, window: 9, sinks: 2, softCap: 3 }),
     attention({ causal: false, dilation: 2 }),
+    attention(
+      { causal: true },
+      { bias: uniform64([1, 4, short, short], 4), sinkLogits: uniform64([4], 5), slopes: uniform64([4], 6, 0, 0.5) },
+    ),
+    attention({ causal: true, window: 20 }, { queryPositions: positions(3), keyPositions: positions(0) }),
     ...kernelCases(),
   ];
 }

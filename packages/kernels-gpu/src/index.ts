@@ -3,3 +3,5 @@ export type { TimedCandidate, TunedSetting, TuneOptions, TuneReport } from './tu
 export { gpuTuning, useGpuKernels } from './use-gpu-kernels.ts';
 export type { GpuKernels, GpuKernelsOptions } from './use-gpu-kernels.ts';
 export type { AdapterClass, AttentionTile, GpuTuning, GpuTuningInUse, MatMulTile } from './wgsl/tuning.ts';
+export { gpuWritings } from './writings.ts';
+export type { GpuWriting } from './writings.ts';

@@ -1,5 +1,6 @@
 import { sharedWebGpuDevice } from '@seqloom/core/web-gpu';
 import * as tf from '@tensorflow/tfjs-core';
+import { reasonOfWriting } from './writings.ts';
 import { submitLater } from './submit-later.ts';
 import { replaceTfjsKernels } from './tfjs-kernels.ts';
 import { implementBlockAttention } from './wgsl/block-attention.ts';
@@ -24,6 +25,8 @@ import type { GpuTuning, GpuTuningInUse } from './wgsl/tuning.ts';
 export interface GpuKernels {
   /** `kernels-gpu (wgsl)`, and behind wgsl what differs from the table: `measured tuning`, `given tuning`, `half tiles` */
   readonly label: string;
+  /** why a kernel runs in WGSL, see `gpuWritings()` */
+  why(kernel: string): string | undefined;
   /** puts tfjs's own kernels and the composed ones back */
   undo(): void;
 }
@@ -69,7 +72,7 @@ export function useGpuKernels({ tuning = {} }: GpuKernelsOptions = {}): GpuKerne
   const undoTuning = requestTuning({ given, measured: tuning === 'table' ? undefined : measuredTuning });
   const label = labelOf(given);
   const undo = [undoTuning, submitLater(), replaceTfjsKernels(), ...implementations.map((implement) => implement(label))];
-  return { label, undo: () => undo.splice(0).forEach((step) => step()) };
+  return { label, why: reasonOfWriting, undo: () => undo.splice(0).forEach((step) => step()) };
 }
 
 function labelOf(given: Partial<GpuTuning>): string {
