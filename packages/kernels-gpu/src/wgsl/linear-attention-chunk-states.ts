@@ -1,10 +1,7 @@
 import { CHUNK, chunkPlace, decayReader, each, quadReader, quadWriter } from './linear-attention-quads.ts';
 import type { ChunkVariant } from './linear-attention-quads.ts';
+import { TILE_LANES, TILE_MEMORY, TILE_PLACE, rowsTimesTerms, scoreReader, termsTimesTerms } from './linear-attention-tiles.ts';
 
-/** Invocations of a workgroup of all but the flat shaders. */
-export const TILE_LANES = 256;
-/** Edge of a tile of channels. */
-export const TILE = 64;
 /** Invocations of a workgroup of the flat shaders. */
 export const FLAT_LANES = 64;
 /** 4-vectors of a state in workgroup memory. */
@@ -12,15 +9,16 @@ export const HELD_STATE = 512;
 
 /**
  * What decays leave of things inside every chunk, an invocation per token column: `since` = exp(g_1 + .. + g_t) and what remains of a token at
- * the chunk's end, exp(g_(t+1) + .. + g_C): `until` with a decay per head, `ending`, already times the keys, with one per channel.
+ * the chunk's end, `until` = exp(g_(t+1) + .. + g_C), or already times the keys, `ending`.
  *
  * 2 loads (3 per channel), 2 exponentials and 2 stores per token and column; no workgroup memory.
  */
 export function decaysSource(variant: ChunkVariant): string {
   const perChannel = variant.decay === 'channel';
+  const apart = !perChannel || variant.apart;
   const zero = perChannel ? 'vec4<f32>()' : '0.0';
   const decay = perChannel ? 'logDecayQuad(row, column)' : 'logDecayOf(row)';
-  return `${decayReader(variant)}${perChannel ? quadReader('key', 'key', variant.wide) : ''}
+  return `${decayReader(variant)}${apart ? '' : quadReader('key', 'key', variant.wide)}
 fn kernel(group: vec3<u32>, local: vec3<u32>, lane: u32) {
   let place = group.x * ${FLAT_LANES}u + lane;
   if (place >= uniforms.columns) { return; }
@@ -41,7 +39,7 @@ fn kernel(group: vec3<u32>, local: vec3<u32>, lane: u32) {
   for (var t = last; t > first; ) {
     t--;
     let row = (b * uniforms.time + t) * uniforms.heads + head;
-    ${perChannel ? 'ending[row * width + column] = keyQuad(row, column) * exp(sum);' : 'until[row] = exp(sum);'}
+    ${apart ? 'until[row * width + column] = exp(sum);' : 'ending[row * width + column] = keyQuad(row, column) * exp(sum);'}
     sum += ${decay};
   }
 }
@@ -49,49 +47,54 @@ fn kernel(group: vec3<u32>, local: vec3<u32>, lane: u32) {
 }
 
 /** `endingQuad(row, quad)`: keys as the end of their chunk sees them. */
-function endingReader({ decay, wide }: ChunkVariant): string {
-  if (decay === 'channel') return quadReader('ending', 'key', true);
+export function endingReader({ decay, wide, apart }: ChunkVariant): string {
+  if (decay === 'channel' && !apart) return quadReader('ending', 'key', true);
   return `${quadReader('key', 'key', wide)}
-fn endingQuad(row: u32, quad: u32) -> vec4<f32> { return keyQuad(row, quad)${decay === 'head' ? ' * until[row]' : ''}; }`;
+fn endingQuad(row: u32, quad: u32) -> vec4<f32> { return keyQuad(row, quad)${factorOf(decay, 'until', 'row', 'quad')}; }`;
 }
 
-// what is left of the state after a chunk, for 4 key channels or one
-const wholeQuad = (decay: ChunkVariant['decay'], row: string, quad: string): string =>
-  ({ none: '', head: `since[${row}]`, channel: `since[${row} * uniforms.keyQuads + ${quad}]` })[decay];
-
-const acc4 = each(4, (i) => `var acc${i} = vec4<f32>();`, ' ');
+/** ` * since[..]` or ` * until[..]` of a token's row and a vector of channels. */
+export function factorOf(decay: ChunkVariant['decay'], tensor: 'since' | 'until', row: string, quad: string): string {
+  return {
+    none: '',
+    head: ` * ${tensor}[${row}]`,
+    channel: ` * ${tensor}[${row} * uniforms.keyQuads + min(${quad}, uniforms.keyQuads - 1u)]`,
+  }[decay];
+}
 
 /**
- * What every chunk adds to the state, K^T V over its tokens, for rules without recall.
+ * What every chunk adds to the state, K^T V over its tokens, for rules without recall; or, in the gradient, what it adds to the state's
+ * gradient: the queries, decayed from the chunk's start, by the gradients of the outputs.
  *
  * A workgroup of 256 per chunk, head and tile of 64 x 64, an invocation per 4 x 4 numbers: 8192 loads and 262144 multiply-adds per 64 tokens,
  * 8 KB of workgroup memory.
  */
-export function contributionsSource(variant: ChunkVariant): string {
-  return `${endingReader(variant)}${quadReader('value', 'value', variant.wide)}
-var<workgroup> keys: array<vec4<f32>, ${TILE_LANES}>;
-var<workgroup> values: array<vec4<f32>, ${TILE_LANES}>;
+export function contributionsSource(variant: ChunkVariant, of: 'keys' | 'queries'): string {
+  const { decay, wide } = variant;
+  const readers =
+    of === 'keys'
+      ? `${endingReader(variant)}${quadReader('value', 'value', wide)}`
+      : `${quadReader('query', 'key', wide)}${quadReader('dOutput', 'value', wide)}`;
+  return `${readers}${TILE_MEMORY}
 fn kernel(group: vec3<u32>, local: vec3<u32>, lane: u32) {${chunkPlace('uniforms.heads')}
   let tiles = (uniforms.keyQuads + 15u) / 16u;
   let keyTile = group.x % tiles * 16u;
-  let valueTile = group.x / tiles * 16u;
-  let y = lane / 16u;
-  let x = lane % 16u;
-  ${acc4}
-  for (var start = first; start < last; start += 16u) {
-    let inside = start + y < last;
-    let row = (b * uniforms.time + min(start + y, last - 1u)) * uniforms.heads + head;
-    let key_ = select(vec4<f32>(), endingQuad(row, keyTile + x), inside);
-    let value_ = select(vec4<f32>(), valueQuad(row, valueTile + x), inside);
-    workgroupBarrier();
-    keys[lane] = key_;
-    values[lane] = value_;
-    workgroupBarrier();
-    for (var t = 0u; t < 256u; t += 16u) {
-      let k = keys[t + y];
-      let v = values[t + x];
-      ${each(4, (i) => `acc${i} += k.${'xyzw'[i]} * v;`)}
-    }
+  let valueTile = group.x / tiles * 16u;${TILE_PLACE}
+  // tokens, or queries of all heads that share the state
+  let rows = (last - first)${of === 'keys' ? '' : ' * uniforms.share'};
+  for (var start = 0u; start < rows; start += 16u) {
+    let inside = start + y < rows;
+    let place = min(start + y, rows - 1u);
+    ${
+      of === 'keys'
+        ? `let row = (b * uniforms.time + first + place) * uniforms.heads + head;
+    let one = select(vec4<f32>(), endingQuad(row, keyTile + x), inside);
+    let other = select(vec4<f32>(), valueQuad(row, valueTile + x), inside);`
+        : `let row = (b * uniforms.time + first + place / uniforms.share) * uniforms.heads + head;
+    let queryRow = row * uniforms.share + place % uniforms.share;
+    let one = select(vec4<f32>(), uniforms.scale * queryQuad(queryRow, keyTile + x)${factorOf(decay, 'since', 'row', '(keyTile + x)')}, inside);
+    let other = select(vec4<f32>(), dOutputQuad(queryRow, valueTile + x), inside);`
+    }${termsTimesTerms('one', 'other')}
   }
   if (valueTile + x < uniforms.valueQuads) {
     let d = 4u * (keyTile + y);
@@ -104,7 +107,7 @@ fn kernel(group: vec3<u32>, local: vec3<u32>, lane: u32) {${chunkPlace('uniforms
 
 /**
  * Turns what the chunks add into the states at their starts, in place, and into the last state: the only walk from chunk to chunk, an
- * invocation per 4 numbers of the state.
+ * invocation per 4 numbers of the state. Backward in time it does the same for the gradients of the states at the chunks' ends.
  *
  * 1 load, 1 store and 1 multiply-add per number and chunk; no workgroup memory.
  */
@@ -124,7 +127,8 @@ fn kernel(group: vec3<u32>, local: vec3<u32>, lane: u32) {
   let head = place / (uniforms.valueQuads * uniforms.keyDim);
   var sum = vec4<f32>();
   if (uniforms.hasState != 0u) { sum = stateQuad(head * uniforms.keyDim + d, quad); }
-  for (var chunk = 0u; chunk < uniforms.chunks; chunk++) {
+  for (var step = 0u; step < uniforms.chunks; step++) {
+    let chunk = select(step, uniforms.chunks - 1u - step, uniforms.backward != 0u);
     let at = ((head * uniforms.chunks + chunk) * uniforms.keyDim + d) * uniforms.valueQuads + quad;
     let added = states[at];
     states[at] = sum;
@@ -149,7 +153,7 @@ fn kernel(group: vec3<u32>, local: vec3<u32>, lane: u32) {
  */
 export function scanSource(variant: ChunkVariant): string {
   const { decay, wide } = variant;
-  const whole = wholeQuad(decay, 'rowOfLast', 'quad');
+  const whole = { none: '', head: 'since[rowOfLast]', channel: 'since[rowOfLast * uniforms.keyQuads + quad]' }[decay];
   return `${endingReader(variant)}${quadReader('state', 'value', wide)}${quadWriter('lastState', 'value', wide)}
 var<workgroup> held: array<vec4<f32>, ${HELD_STATE}>;
 var<workgroup> writes: array<vec4<f32>, ${TILE_LANES}>;
@@ -232,58 +236,31 @@ fn kernel(group: vec3<u32>, local: vec3<u32>, lane: u32) {
  */
 export function outputsSource(variant: ChunkVariant, delta: boolean): string {
   const { decay, wide } = variant;
-  const since = {
-    none: '',
-    head: ' * since[stateRow]',
-    channel: ' * since[stateRow * uniforms.keyQuads + min(quad, uniforms.keyQuads - 1u)]',
-  }[decay];
-  const multiply = `
-    for (var k = 0u; k < 4u; k++) {
-      ${each(4, (i) => `let r${i} = right[(4u * k + ${i}u) * 16u + x];`, '\n      ')}
-      ${each(4, (i) => `{ let l = left[k * ${CHUNK}u + 4u * y + ${i}u]; acc${i} += l.x * r0 + l.y * r1 + l.z * r2 + l.w * r3; }`, '\n      ')}
-    }`;
-  return `${quadReader('query', 'key', wide)}${quadWriter('output', 'value', wide)}${quadReader('states', 'value', true)}${delta ? '' : quadReader('value', 'value', wide)}
-// 4 vectors of channels by 64 tokens, 16 channels by 16 vectors of values
-var<workgroup> left: array<vec4<f32>, ${TILE_LANES}>;
-var<workgroup> right: array<vec4<f32>, ${TILE_LANES}>;
+  return `${quadReader('query', 'key', wide)}${quadWriter('output', 'value', wide)}${quadReader('states', 'value', true)}${delta ? '' : quadReader('value', 'value', wide)}${scoreReader('scores')}${TILE_MEMORY}
 fn kernel(group: vec3<u32>, local: vec3<u32>, lane: u32) {${chunkPlace('(uniforms.heads * uniforms.share)')}
   let stateHead = head / uniforms.share;
-  let tile = group.x * 16u;
-  let y = lane / 16u;
-  let x = lane % 16u;
+  let tile = group.x * 16u;${TILE_PLACE}
   // what this invocation fetches: a vector of a token, and a vector of a row on the right
   let t = min(first + lane / 4u, last - 1u);
   let inside = first + lane / 4u < last;
   let row = (b * uniforms.time + t) * (uniforms.heads * uniforms.share) + head;
   let stateRow = (b * uniforms.time + t) * uniforms.heads + stateHead;
   let at = ((b * uniforms.heads + stateHead) * uniforms.chunks + chunk) * uniforms.keyDim;
-  let place = lane % 4u * ${CHUNK}u + lane / 4u;
-  ${acc4}
   for (var start = 0u; start < uniforms.keyQuads; start += 4u) {
     let quad = start + lane % 4u;
     let d = 4u * start + y;
-    let query_ = select(vec4<f32>(), uniforms.scale * queryQuad(row, quad)${since}, inside);
-    let state_ = select(vec4<f32>(), statesQuad(at + min(d, uniforms.keyDim - 1u), tile + x), d < uniforms.keyDim);
-    workgroupBarrier();
-    left[place] = query_;
-    right[lane] = state_;
-    workgroupBarrier();${multiply}
+    let query_ = select(vec4<f32>(), uniforms.scale * queryQuad(row, quad)${factorOf(decay, 'since', 'stateRow', 'quad')}, inside);
+    let state_ = select(vec4<f32>(), statesQuad(at + min(d, uniforms.keyDim - 1u), tile + x), d < uniforms.keyDim);${rowsTimesTerms('query_', 'state_')}
   }
   for (var start = 0u; start < last - first; start += 16u) {
-    let j = start + lane % 4u * 4u;
-    let seen = vec4<u32>(j, j + 1u, j + 2u, j + 3u) <= vec4<u32>(lane / 4u);
-    let score = select(vec4<f32>(), scores[row * ${CHUNK / 4}u + j / 4u], seen & vec4<bool>(inside));
+    let score = scoresQuad(row, lane / 4u, start / 4u + lane % 4u, inside);
     ${
       delta
         ? `let from_ = (at / uniforms.keyDim * ${CHUNK}u + start + y) * (uniforms.keyQuads + uniforms.valueQuads) + uniforms.keyQuads;
     let update = solved[from_ + min(tile + x, uniforms.valueQuads - 1u)];`
         : `let from_ = min(first + start + y, last - 1u);
     let update = select(vec4<f32>(), valueQuad((b * uniforms.time + from_) * uniforms.heads + stateHead, tile + x), first + start + y < last);`
-    }
-    workgroupBarrier();
-    left[place] = score;
-    right[lane] = update;
-    workgroupBarrier();${multiply}
+    }${rowsTimesTerms('score', 'update')}
   }
   ${each(
     4,

@@ -3,8 +3,6 @@ import type * as tf from '@tensorflow/tfjs-core';
 import {
   FLAT_LANES,
   HELD_STATE,
-  TILE,
-  TILE_LANES,
   carrySource,
   contributionsSource,
   decaysSource,
@@ -13,18 +11,20 @@ import {
 } from './linear-attention-chunk-states.ts';
 import { CHUNK } from './linear-attention-quads.ts';
 import type { ChunkVariant } from './linear-attention-quads.ts';
+import { TILE, TILE_LANES } from './linear-attention-tiles.ts';
 import { SCORE_LANES, SOLVE_LANES, scoresSource, solveSource } from './linear-attention-triangle.ts';
 import { release, runWgsl, sizeOf } from './run.ts';
 import type { WgslOutput } from './run.ts';
 import { sourceOf } from './source-cache.ts';
 
 /** Sizes of a chunked call. */
-export function chunkPlan({ query, key, value, logDecay }: LinearAttentionInputs) {
+export function chunkPlan({ query, key, value, logDecay }: LinearAttentionInputs, apart = false) {
   const [batch, time, heads, keyDim] = key.shape as [number, number, number, number];
   const valueDim = value.shape[3]!;
   const variant: ChunkVariant = {
     decay: !logDecay ? 'none' : logDecay.shape.length === 4 ? 'channel' : 'head',
     wide: keyDim % 4 === 0 && valueDim % 4 === 0,
+    apart,
   };
   const keyQuads = Math.ceil(keyDim / 4);
   const valueQuads = Math.ceil(valueDim / 4);
@@ -32,7 +32,7 @@ export function chunkPlan({ query, key, value, logDecay }: LinearAttentionInputs
   const queryHeads = query.shape[2]!;
   return {
     variant,
-    suffix: `${variant.decay}-${variant.wide ? 'wide' : 'narrow'}`,
+    suffix: `${variant.decay}-${variant.wide ? 'wide' : 'narrow'}${apart && variant.decay === 'channel' ? '-apart' : ''}`,
     sizes: { batch, time, heads, keyDim, valueDim, share: queryHeads / heads, keyQuads, valueQuads, chunks },
     queryHeads,
     tileQuads: 4 * keyQuads * 4 <= HELD_STATE ? 4 : 2,
@@ -51,12 +51,17 @@ export type ChunkPlan = ReturnType<typeof chunkPlan>;
 
 /** Bytes of the largest tensor that a chunked call makes for itself. */
 export function chunkBytes(inputs: LinearAttentionInputs): number {
-  return 4 * Math.max(...Object.values(chunkPlan(inputs).shapes).map(sizeOf));
+  const { shapes, variant } = chunkPlan(inputs);
+  const made = [shapes.states, shapes.scores];
+  if (inputs.beta) made.push(shapes.solved);
+  if (variant.decay === 'channel') made.push(shapes.keys);
+  return 4 * Math.max(...made.map(sizeOf));
 }
 
 type Tensors = Readonly<Record<string, tf.TensorInfo | undefined>>;
 
-interface ChunkCall<O> {
+/** One dispatch of a chunked shader, see `runWgsl`. */
+export interface ChunkCall<O> {
   readonly name: string;
   readonly source: (variant: ChunkVariant) => string;
   readonly lanes: number;
@@ -69,9 +74,9 @@ interface ChunkCall<O> {
   readonly integers?: Readonly<Record<string, number>>;
 }
 
-const OWN_WIDTH = ['query', 'key', 'value', 'state', 'output', 'lastState'];
+const OWN_WIDTH = ['query', 'key', 'value', 'state', 'output', 'lastState', 'dOutput', 'dQuery', 'dKey', 'dValue'];
 
-/** One dispatch of a chunked shader. */
+/** Runs one dispatch of a chunked shader. */
 export function runChunked<O extends Readonly<Record<string, WgslOutput>>>(
   backend: tf.KernelBackend,
   { variant, suffix, sizes }: ChunkPlan,
@@ -88,7 +93,7 @@ export function runChunked<O extends Readonly<Record<string, WgslOutput>>>(
     inputs: given,
     ...(updates && { updates }),
     outputs,
-    vec4: [...quads, ...(variant.wide ? [...OWN_WIDTH, ...(variant.decay === 'channel' ? ['logDecay'] : [])] : [])],
+    vec4: [...quads, ...(variant.wide ? [...OWN_WIDTH, ...(variant.decay === 'channel' ? ['logDecay', 'dLogDecay'] : [])] : [])],
     integers: { ...sizes, ...integers },
     floats: { scale },
   });
@@ -104,18 +109,74 @@ export function chunkDecays(
   const { batch, heads, chunks, keyQuads } = plan.sizes;
   const perChannel = plan.variant.decay === 'channel';
   const columns = batch * chunks * heads * (perChannel ? keyQuads : 1);
+  const shape = perChannel ? plan.shapes.keys : logDecay.shape;
+  const second = perChannel && !plan.variant.apart ? 'ending' : 'until';
   return runChunked(backend, plan, 1, {
     name: 'ChunkDecays',
     source: decaysSource,
     lanes: FLAT_LANES,
     workgroups: [Math.ceil(columns / FLAT_LANES)],
-    inputs: { logDecay, ...(perChannel && { key }) },
-    outputs: (perChannel
-      ? { since: { shape: plan.shapes.keys }, ending: { shape: plan.shapes.keys } }
-      : { since: { shape: logDecay.shape }, until: { shape: logDecay.shape } }) as Record<string, WgslOutput>,
-    quads: perChannel ? ['since', 'ending'] : [],
+    inputs: { logDecay, key: second === 'ending' ? key : undefined },
+    outputs: { since: { shape }, [second]: { shape } },
+    quads: perChannel ? ['since', second] : [],
     integers: { columns },
   });
+}
+
+/**
+ * States at the starts of the chunks, and the last state, for rules without recall; with the gradients of outputs and last state instead the
+ * gradients of the states at the chunks' ends, and of the first one.
+ */
+export function chunkStates(
+  backend: tf.KernelBackend,
+  plan: ChunkPlan,
+  scale: number,
+  of: 'keys' | 'queries',
+  tensors: { readonly contributions: Tensors; readonly since: tf.TensorInfo | undefined; readonly state: tf.TensorInfo | undefined },
+): { states: tf.TensorInfo; lastState: tf.TensorInfo } {
+  const { batch, heads, keyDim, valueDim, valueQuads, chunks } = plan.sizes;
+  const quads = ['states', ...(plan.variant.decay === 'channel' ? ['since', 'until', 'ending'] : [])];
+  const { states } = runChunked(backend, plan, scale, {
+    name: of === 'keys' ? 'Contributions' : 'UpstreamContributions',
+    source: (variant) => contributionsSource(variant, of),
+    lanes: TILE_LANES,
+    workgroups: [Math.ceil(keyDim / TILE) * Math.ceil(valueDim / TILE), chunks * heads, batch],
+    inputs: tensors.contributions,
+    outputs: { states: { shape: plan.shapes.states } },
+    quads,
+  });
+  const columns = batch * heads * keyDim * valueQuads;
+  const { lastState } = runChunked(backend, plan, scale, {
+    name: 'Carry',
+    source: carrySource,
+    lanes: FLAT_LANES,
+    workgroups: [Math.ceil(columns / FLAT_LANES)],
+    // something is bound in the place of a state that is absent
+    inputs: { since: tensors.since, state: tensors.state ?? tensors.contributions['key'] ?? tensors.contributions['value'] },
+    updates: { states },
+    outputs: { lastState: { shape: [batch, heads, keyDim, valueDim] } },
+    quads,
+    integers: { hasState: tensors.state ? 1 : 0, columns, backward: of === 'keys' ? 0 : 1 },
+  });
+  return { states, lastState };
+}
+
+/** The scores of every chunk, times the scale. */
+export function chunkScores(
+  backend: tf.KernelBackend,
+  plan: ChunkPlan,
+  scale: number,
+  { query, key, logDecay }: LinearAttentionInputs,
+): tf.TensorInfo {
+  return runChunked(backend, plan, scale, {
+    name: 'Scores',
+    source: scoresSource,
+    lanes: SCORE_LANES,
+    workgroups: [1, plan.sizes.chunks * plan.queryHeads, plan.sizes.batch],
+    inputs: { query, key, logDecay },
+    outputs: { scores: { shape: plan.shapes.scores } },
+    quads: ['scores'],
+  }).scores;
 }
 
 /**
@@ -166,37 +227,13 @@ export function chunkedForward(
       integers: { ...hasState, tileQuads: plan.tileQuads },
     }));
   } else {
-    ({ states } = run({
-      name: 'Contributions',
-      source: contributionsSource,
-      lanes: TILE_LANES,
-      workgroups: [Math.ceil(keyDim / TILE) * Math.ceil(valueDim / TILE), chunks * heads, batch],
-      inputs: { ...ending, value },
-      outputs: { states: { shape: shapes.states } },
-      quads: ['states', ...sinceQuads],
-    }));
-    const columns = batch * heads * keyDim * valueQuads;
-    ({ lastState } = run({
-      name: 'Carry',
-      source: carrySource,
-      lanes: FLAT_LANES,
-      workgroups: [Math.ceil(columns / FLAT_LANES)],
-      inputs: { since: decays.since, state: state ?? key },
-      updates: { states },
-      outputs: { lastState: lastShape },
-      quads: ['states', ...sinceQuads],
-      integers: { ...hasState, columns },
+    ({ states, lastState } = chunkStates(backend, plan, scale, 'keys', {
+      contributions: { ...ending, value },
+      since: decays.since,
+      state,
     }));
   }
-  const { scores } = run({
-    name: 'Scores',
-    source: scoresSource,
-    lanes: SCORE_LANES,
-    workgroups: [1, chunks * queryHeads, batch],
-    inputs: { query, key, logDecay },
-    outputs: { scores: { shape: shapes.scores } },
-    quads: ['scores'],
-  });
+  const scores = chunkScores(backend, plan, scale, inputs);
   const { output } = run({
     name: beta ? 'OutputsOfSolved' : 'Outputs',
     source: (kind) => outputsSource(kind, beta !== undefined),

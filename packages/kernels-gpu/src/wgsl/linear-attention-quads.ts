@@ -6,6 +6,8 @@ export interface ChunkVariant {
   readonly decay: 'none' | 'head' | 'channel';
   /** Dk and Dv are multiples of 4: tensors are bound as vectors of 4, rather than read number by number */
   readonly wide: boolean;
+  /** decays until the end of a chunk are kept apart from the keys, as the gradient wants them */
+  readonly apart?: boolean;
 }
 
 /** Widths in the shaders' uniforms: of the keys and of the values, in numbers and in vectors of 4, rounded up. */

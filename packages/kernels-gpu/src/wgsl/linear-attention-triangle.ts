@@ -93,11 +93,23 @@ var<workgroup> keyTile: array<vec4<f32>, ${QUADS * CHUNK}>;
 ${head ? `var<workgroup> decays: array<f32, ${CHUNK}>;` : ''}`;
 
 // the same without a decay, or with one per head
-function plainScores(lanes: number, same: boolean, head: boolean): string {
+interface PlainScores {
+  readonly lanes: number;
+  readonly same: boolean;
+  readonly head: boolean;
+  /** tensors of rows and keys, with the vectors of their rows */
+  readonly row?: string;
+  readonly key?: string;
+  readonly quads?: string;
+  /** what happens to the products before they decay */
+  readonly before?: string;
+}
+
+function plainScores({ lanes, same, head, row = 'query', key = 'key', quads = 'keyQuads', before = '' }: PlainScores): string {
   const rows = same ? 'keyTile' : 'rowTile';
   return `
   ${head ? `if (lane < ${CHUNK}u) { decays[lane] = select(0.0, logDecayOf((b * uniforms.time + min(first + lane, last - 1u)) * uniforms.heads + stateHead), first + lane < last); }` : ''}
-  for (var start = 0u; start < uniforms.keyQuads; start += ${QUADS}u) {
+  for (var start = 0u; start < uniforms.${quads}; start += ${QUADS}u) {
     workgroupBarrier();
     for (var x = lane; x < ${QUADS * CHUNK}u; x += ${lanes}u) {
       let t = first + x / ${QUADS}u;
@@ -105,8 +117,8 @@ function plainScores(lanes: number, same: boolean, head: boolean): string {
       let token = b * uniforms.time + min(t, last - 1u);
       let quad = x % ${QUADS}u;
       let place = quad * ${CHUNK}u + placeOf(x / ${QUADS}u);
-      keyTile[place] = select(vec4<f32>(), keyQuad(token * uniforms.heads + stateHead, start + quad), inside);
-      ${same ? '' : 'rowTile[place] = select(vec4<f32>(), queryQuad(token * (uniforms.heads * uniforms.share) + head, start + quad), inside);'}
+      keyTile[place] = select(vec4<f32>(), ${key}Quad(token * uniforms.heads + stateHead, start + quad), inside);
+      ${same ? '' : `rowTile[place] = select(vec4<f32>(), ${row}Quad(token * (uniforms.heads * uniforms.share) + head, start + quad), inside);`}
     }
     workgroupBarrier();
     if (alive) {
@@ -115,7 +127,7 @@ function plainScores(lanes: number, same: boolean, head: boolean): string {
         ${each(4, (i) => `acc${i} += ${dots(`${rows}[at + ${(CHUNK / 4) * i}u + rowBlock]`)};`)}
       }
     }
-  }
+  }${before}
   ${
     head
       ? `if (alive) {
@@ -153,7 +165,7 @@ const BLOCK_OF_LANE = `
 const triangle = ({ decay }: ChunkVariant, lanes: number, same: boolean): { memory: string; body: string } =>
   decay === 'channel'
     ? { memory: channelTile(lanes, same), body: channelScores(same) }
-    : { memory: plainTile(same, decay === 'head'), body: plainScores(lanes, same, decay === 'head') };
+    : { memory: plainTile(same, decay === 'head'), body: plainScores({ lanes, same, head: decay === 'head' }) };
 
 /**
  * `scores_ij = scale sum_d q_id exp(g_(j+1) + .. + g_i)_d k_jd` for i >= j of every chunk, [B, T, Hq, 64]; numbers above the diagonal hold garbage
@@ -178,6 +190,27 @@ fn kernel(group: vec3<u32>, local: vec3<u32>, lane: u32) {${chunkPlace('(uniform
     }`,
     )}
   }
+}
+`;
+}
+
+/**
+ * Gradients of the scores, `scale dO_i . V_j`, and with a decay per head times it: what keys and queries want. With a decay per head also
+ * `pairs`, the same without scale and decay times the scores: what a pair means to every decay between its tokens.
+ *
+ * A workgroup per chunk and query head, as for the scores, with Dv in the place of Dk.
+ */
+export function scoreGradientsSource({ decay, wide }: ChunkVariant): string {
+  const head = decay === 'head';
+  const place = (i: number) =>
+    `((b * uniforms.time + first + 4u * rowBlock + ${i}u) * (uniforms.heads * uniforms.share) + head) * ${CHUNK / 4}u + keyBlock`;
+  const alive = (i: number) => `alive && first + 4u * rowBlock + ${i}u < last`;
+  const before = head ? `\n  ${each(4, (i) => `if (${alive(i)}) { pairs[${place(i)}] = acc${i} * scores[${place(i)}]; }`)}` : '';
+  const body = plainScores({ lanes: SCORE_LANES, same: false, head, row: 'dOutput', key: 'value', quads: 'valueQuads', before });
+  return `${quadReader('dOutput', 'value', wide)}${quadReader('value', 'value', wide)}${head ? decayReader({ decay, wide }) : ''}${PLACES}${plainTile(false, head)}
+fn kernel(group: vec3<u32>, local: vec3<u32>, lane: u32) {${chunkPlace('(uniforms.heads * uniforms.share)')}
+  let stateHead = head / uniforms.share;${BLOCK_OF_LANE}${body}
+  ${each(4, (i) => `if (${alive(i)}) { dScores[${place(i)}] = uniforms.scale * acc${i}; }`)}
 }
 `;
 }

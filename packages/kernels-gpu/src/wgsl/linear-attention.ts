@@ -2,6 +2,7 @@ import { linearAttentionKernel } from '@seqloom/core';
 import type { LinearAttentionAttributes, LinearAttentionInputs } from '@seqloom/core';
 import * as tf from '@tensorflow/tfjs-core';
 import { columnSum } from './column-sum.ts';
+import { chunkedGradient } from './linear-attention-chunk-backward.ts';
 import { chunkBytes, chunkedForward } from './linear-attention-chunks.ts';
 import { CHUNK } from './linear-attention-quads.ts';
 import { gradientRows, heldRows, recordSource, rowSumSource, writesSource } from './linear-attention-rows.ts';
@@ -205,27 +206,39 @@ const SHORTEST_CHUNKED = 2 * CHUNK;
 const bindable = (backend: tf.KernelBackend): number =>
   (backend as unknown as { device: GPUDevice }).device.limits.maxStorageBufferBindingSize;
 
-/** The form of a call, from its shapes and what the device can bind. */
-function formOf(backend: tf.KernelBackend, inputs: LinearAttentionInputs): LinearAttentionForm {
-  return inputs.key.shape[1]! >= SHORTEST_CHUNKED && chunkBytes(inputs) <= bindable(backend) ? 'chunked' : 'recurrent';
+/**
+ * The form of a call: a function of its shapes and of the device, so that equal calls do equal work.
+ *
+ * @param inputs of the kernel; their shapes are read
+ * @param limit bytes that the device can bind as one buffer
+ */
+export function linearAttentionForm(inputs: LinearAttentionInputs, limit: number): LinearAttentionForm {
+  return inputs.key.shape[1]! >= SHORTEST_CHUNKED && chunkBytes(inputs) <= limit ? 'chunked' : 'recurrent';
 }
 
 /**
  * Installs the fused `LinearAttention`; returns the way back.
  *
- * One token after the other with the state in registers: no decay is too strong, nothing is inverted, and no number of tokens makes more
- * dispatches. Workgroups of 32, all loops over 16 tokens or fewer that are held in 16 KB of workgroup memory.
+ * From 128 tokens on, and where the device can bind what it makes on the way, in chunks, see `chunkedForward` and `chunkedGradient`; the
+ * gradient of the delta rules excepted. All else goes one token after the other with the state in registers: no decay is too strong, nothing is
+ * inverted, and no number of tokens makes more dispatches. Workgroups of 32, all loops over 16 tokens or fewer that are held in 16 KB of
+ * workgroup memory.
  *
- * Forward: one dispatch, B H Dv / 32 workgroups, each invocation a column of Dk numbers. Per token, head and workgroup: (2 + Hq / H) Dk loads
- * for all 32 together, 2 per invocation; 32 Dk (2 + 2 delta + 1 decay) multiply-adds.
+ * Its forward: one dispatch, B H Dv / 32 workgroups, each invocation a column of Dk numbers. Per token, head and workgroup: (2 + Hq / H) Dk
+ * loads for all 32 together, 2 per invocation; 32 Dk (2 + 2 delta + 1 decay) multiply-adds.
  *
- * Gradient: five dispatches (three for the rule `linear`, four for `gated`), two more per 64 value channels beyond 64 and one for a decay per
- * head. Columns forward (states at block borders, residuals of the delta rules), columns backward (gradient of value, beta and first state),
+ * Its gradient: five dispatches (three for the rule `linear`, four for `gated`), two more per 64 value channels beyond 64 and one for a decay
+ * per head. Columns forward (states at block borders, residuals of the delta rules), columns backward (gradient of value, beta and first state),
  * records of what the last pass reads, rows: B H Dk / 32 workgroups per 64 value channels, each invocation a row of the state and one of its
  * gradient in registers, forward and backward through blocks of sqrt(T) tokens. About 4 times the arithmetic of the forward. With a decay the
  * states of all borders and of one block are kept, 2 sqrt(T) B H Dk Dv numbers; without one no state is.
+ *
+ * @param label who computes, as `explain()` says it
+ * @param form to be taken by all calls, whatever their shapes
  */
 export function implementLinearAttention(label: string, form?: LinearAttentionForm): () => void {
+  const formOf = (inputs: LinearAttentionInputs, backend: tf.KernelBackend): LinearAttentionForm =>
+    form ?? linearAttentionForm(inputs, bindable(backend));
   return linearAttentionKernel.implement({
     backend: 'webgpu',
     label,
@@ -235,13 +248,17 @@ export function implementLinearAttention(label: string, form?: LinearAttentionFo
       if (keyDim > WIDEST_KEY) return `keys of ${keyDim} channels; a column of the state in registers takes ${WIDEST_KEY}`;
       if (plan.held < 1 || plan.rowsHeld < 1)
         return `${share} query heads per state head; one token of them must fit into 16 KB of workgroup memory`;
-      const limit = bindable(tf.backend() as tf.KernelBackend);
-      const largest = 4 * Math.max(...Object.values(scratchShapes(plan)).map(sizeOf));
+      const backend = tf.backend() as tf.KernelBackend;
+      const limit = bindable(backend);
+      const largest =
+        !inputs.beta && formOf(inputs, backend) === 'chunked'
+          ? chunkBytes(inputs)
+          : 4 * Math.max(...Object.values(scratchShapes(plan)).map(sizeOf));
       if (largest > limit) return `a gradient that keeps ${largest} bytes of states; this device binds ${limit}`;
       return true;
     },
     forward({ inputs, attributes, backend }) {
-      if ((form ?? formOf(backend, inputs)) === 'chunked') return chunkedForward(backend, inputs, attributes.scale);
+      if (formOf(inputs, backend) === 'chunked') return chunkedForward(backend, inputs, attributes.scale);
       const plan = planOf(inputs, attributes);
       const { query, key, value, logDecay, beta, state } = inputs;
       const { batch, time, heads, keyDim, valueDim } = plan.sizes;
@@ -260,6 +277,9 @@ export function implementLinearAttention(label: string, form?: LinearAttentionFo
       });
       return { output, state: lastState };
     },
-    gradient: ({ inputs, upstream, attributes, backend }) => gradient(backend, inputs, planOf(inputs, attributes), upstream),
+    gradient: ({ inputs, upstream, attributes, backend }) =>
+      !inputs.beta && formOf(inputs, backend) === 'chunked'
+        ? chunkedGradient(backend, inputs, attributes.scale, upstream)
+        : gradient(backend, inputs, planOf(inputs, attributes), upstream),
   });
 }
