@@ -46,6 +46,8 @@ describeModes('softmax attention', (current) => {
     ['one query', { time: 1, keys: 9 }, {}, { causal: true }],
     ['window, sinks and soft cap', {}, {}, { causal: true, window: 3, sinks: 1, softCap: 2 }],
     ['a window on both sides', { time: 6, keys: 9 }, {}, { window: 2, sinks: 1 }],
+    ['sinks in the second block, on both sides of a window', { time: 9, keys: 9 }, {}, { window: 2, sinks: 6 }],
+    ['many more queries than keys', { time: 17, keys: 6 }, {}, { window: 12 }],
     ['dilation, and a scale of its own', { keys: 10 }, {}, { dilation: 2, scale: 1.5 }],
     ['prefix', { time: 5, keys: 5 }, {}, { causal: true, prefix: 3 }],
     ['first queries see nothing', { time: 6, keys: 4 }, {}, { causal: true }],

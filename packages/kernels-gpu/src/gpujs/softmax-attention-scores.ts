@@ -1,3 +1,4 @@
+import type { SoftmaxAttentionAttributes } from '@seqloom/core/softmax-attention';
 import { softCapText } from './activation.ts';
 import { unseen } from './attention-passes.ts';
 import type { KeyPiece } from './attention-passes.ts';
@@ -7,16 +8,7 @@ import { kernelSource, step, variants } from './program.ts';
 import type { Value, Values } from './program.ts';
 
 /** Everything that a plan of softmax attention depends on. */
-export interface AttentionSettings extends Tiling {
-  readonly scale: number;
-  readonly causal: boolean;
-  readonly window: number | null;
-  readonly dilation: number;
-  readonly sinks: number;
-  readonly prefix: number;
-  readonly softCap: number | null;
-  readonly blockSize: number;
-  readonly aligned: boolean;
+export interface AttentionSettings extends Tiling, SoftmaxAttentionAttributes {
   /** extents of the bias, 1 where it is shared */
   readonly biasBatch: number;
   readonly biasHeads: number;
@@ -48,10 +40,6 @@ export function placeText({ queryPositions, keyPositions }: Pick<Parts, 'queryPo
     const gap = Math.abs(distance);`;
 }
 
-/** An expression for the row of the bias's z, and the kinds of the numbers in it. */
-export const biasRow = 'b * biasBatchStep + h * biasHeadStep';
-const biasKinds = { biasBatchStep: 'Integer', biasHeadStep: 'Integer' } as const;
-
 const scores = variants((parts: Parts, wanted: 'score' | 'weight') => {
   const { causal, window, dilation, sinks, prefix, softCap, keyPositions, bias, slopes } = parts;
   return kernelSource(
@@ -68,7 +56,8 @@ const scores = variants((parts: Parts, wanted: 'score' | 'weight') => {
       cap: softCap && 'Float',
       slopes: slopes && 'Input',
       bias: bias && 'Input',
-      ...(bias && biasKinds),
+      biasBatchStep: bias && 'Integer',
+      biasHeadStep: bias && 'Integer',
       logSumExp: wanted === 'weight' && 'Input',
       first: 'Integer',
       end: 'Integer',
@@ -93,7 +82,7 @@ const scores = variants((parts: Parts, wanted: 'score' | 'weight') => {
       const bare = scale * product[this.thread.z][this.thread.y][this.thread.x];
       ${softCap ? softCapText('limited', 'bare', 'cap') : ''}
       let score = ${softCap ? 'limited' : 'bare'}${slopes ? ' - slopes[0][0][h] * gap' : ''};
-      ${bias ? `score += bias[${biasRow}][t][column];` : ''}
+      ${bias ? `score += bias[b * biasBatchStep + h * biasHeadStep][t][column];` : ''}
       if (score < ${unseen}) { score = ${unseen}; }
       if (visible < 0.5) { score = ${unseen}; }
       ${
@@ -114,9 +103,10 @@ function seeingRows(inputs: Values, settings: AttentionSettings, start: number, 
   const { time, keys, share, causal, window, sinks, prefix, aligned } = settings;
   const structured = !inputs.queryPositions && (!inputs.keyPositions || aligned);
   if (!structured || start < prefix) return [0, time * share];
-  // keys at a distance of the window and more are hidden, on both sides
-  const [before, behind] = [causal ? 0 : (window ?? keys) - 1, window === null || start < sinks ? keys : window - 1];
-  const [first, last] = [start - before, start + count - 1 + behind].map((place) => place - (keys - time)) as [number, number];
+  // sinks are seen from any distance, though not from before them when causal
+  const reach = window === null || start < sinks ? Infinity : window - 1;
+  const offset = keys - time;
+  const [first, last] = [start - (causal ? 0 : reach) - offset, start + count - 1 + reach - offset];
   return [share * Math.min(time, Math.max(0, first)), share * Math.max(0, Math.min(time, last + 1))];
 }
 
