@@ -16,6 +16,8 @@ import {
 } from '@seqloom/core';
 import type { MixerResult, MixInput, StateShapes } from '@seqloom/core';
 import * as v from 'valibot';
+import { convolveRows, windowShapes } from '../rule/short-windows.ts';
+import type { RoleConvolutions } from '../rule/short-windows.ts';
 import { gatedLinearAttention } from './gated-linear-attention.ts';
 
 const Schema = v.strictObject({
@@ -110,14 +112,11 @@ export class GatedLinearAttention extends SequenceMixer {
   }
 
   stateShapes(batch: number): StateShapes {
-    const memory = [batch, this.#keyHeads, this.#headDim, this.#valueDim];
-    if (!this.queryConvolution || !this.keyConvolution || !this.valueConvolution) return { memory };
-    return {
-      memory,
-      queryWindow: this.queryConvolution.stateShape(batch),
-      keyWindow: this.keyConvolution.stateShape(batch),
-      valueWindow: this.valueConvolution.stateShape(batch),
-    };
+    return { memory: [batch, this.#keyHeads, this.#headDim, this.#valueDim], ...windowShapes(this.#convolutions, batch) };
+  }
+
+  get #convolutions(): RoleConvolutions<'query' | 'key' | 'value'> {
+    return { query: this.queryConvolution, key: this.keyConvolution, value: this.valueConvolution };
   }
 
   override mixingFlops(): number {
@@ -129,21 +128,16 @@ export class GatedLinearAttention extends SequenceMixer {
   mix({ x, state, valid, lengths }: MixInput): MixerResult {
     const { heads, gateNormaliser, minimumLogDecay, form, chunkSize } = this.config;
     const [batch, length] = x.shape;
-    const split = (rows: tf.Tensor, count: number): tf.Tensor => tf.reshape(rows, [batch, length, count, rows.shape[2]! / count]);
-    const project = (map: Linear, convolution: ShortConvolution | null, window: tf.Tensor | undefined): Projected => {
-      const rows = map.forward(x) as tf.Tensor3D;
-      return convolution && window ? convolution.forward(rows, { state: window, lengths }) : { output: rows, state: null };
-    };
-    const query = project(this.query, this.queryConvolution, state.queryWindow);
-    const key = project(this.key, this.keyConvolution, state.keyWindow);
-    const value = project(this.value, this.valueConvolution, state.valueWindow);
+    const split = (flat: tf.Tensor, count: number): tf.Tensor => tf.reshape(flat, [batch, length, count, flat.shape[2]! / count]);
+    const projected = { query: this.query.forward(x), key: this.key.forward(x), value: this.value.forward(x) };
+    const { rows, windows } = convolveRows(projected, this.#convolutions, { state, lengths });
     const logGate = tf.div(logSigmoid(this.forgetUp.forward(this.forgetDown.forward(x))), gateNormaliser);
     const logDecay = minimumLogDecay === undefined ? logGate : tf.maximum(logGate, minimumLogDecay);
     const result = gatedLinearAttention(
       {
-        query: split(query.output, heads),
-        key: split(key.output, this.#keyHeads),
-        value: split(value.output, this.#keyHeads),
+        query: split(rows.query, heads),
+        key: split(rows.key, this.#keyHeads),
+        value: split(rows.value, this.#keyHeads),
         logDecay: split(logDecay, this.#keyHeads),
       },
       { state: { memory: state.memory! }, form, chunkSize, ...(valid ? { mask: valid } : {}) },
@@ -153,18 +147,6 @@ export class GatedLinearAttention extends SequenceMixer {
         ? this.norm.forward(result.output, split(this.gate!.forward(x), heads))
         : this.norm.forward(result.output);
     const output = this.output.forward(tf.reshape(normalised, [batch, length, heads * this.#valueDim])) as tf.Tensor3D;
-    return {
-      output,
-      state: {
-        ...result.state,
-        ...(query.state && key.state && value.state ? { queryWindow: query.state, keyWindow: key.state, valueWindow: value.state } : {}),
-        position: advance(state.position, x, lengths),
-      },
-    };
+    return { output, state: { ...result.state, ...windows, position: advance(state.position, x, lengths) } };
   }
-}
-
-interface Projected {
-  readonly output: tf.Tensor3D;
-  readonly state: tf.Tensor3D | null;
 }

@@ -15,6 +15,8 @@ import {
 } from '@seqloom/core';
 import type { MixerResult, MixInput, StateShapes } from '@seqloom/core';
 import * as v from 'valibot';
+import { convolveRows, windowShapes } from '../rule/short-windows.ts';
+import type { RoleConvolutions } from '../rule/short-windows.ts';
 import { gatedSlotAttention } from './gated-slot-attention.ts';
 
 const Schema = v.strictObject({
@@ -104,14 +106,15 @@ export class GatedSlotAttention extends SequenceMixer {
 
   stateShapes(batch: number): StateShapes {
     const { slots } = this.config;
-    const memory = { keySlots: [batch, this.#keyHeads, slots, this.#headDim], valueSlots: [batch, this.#keyHeads, slots, this.#valueDim] };
-    if (!this.queryConvolution || !this.keyConvolution || !this.valueConvolution) return memory;
     return {
-      ...memory,
-      queryWindow: this.queryConvolution.stateShape(batch),
-      keyWindow: this.keyConvolution.stateShape(batch),
-      valueWindow: this.valueConvolution.stateShape(batch),
+      keySlots: [batch, this.#keyHeads, slots, this.#headDim],
+      valueSlots: [batch, this.#keyHeads, slots, this.#valueDim],
+      ...windowShapes(this.#convolutions, batch),
     };
+  }
+
+  get #convolutions(): RoleConvolutions<'query' | 'key' | 'value'> {
+    return { query: this.queryConvolution, key: this.keyConvolution, value: this.valueConvolution };
   }
 
   override mixingFlops(): number {
@@ -123,23 +126,14 @@ export class GatedSlotAttention extends SequenceMixer {
   mix({ x, state, valid, lengths }: MixInput): MixerResult {
     const { heads, gateNormaliser, scale, featureMap, form, chunkSize } = this.config;
     const [batch, length] = x.shape;
-    const split = (rows: tf.Tensor, count: number): tf.Tensor => tf.reshape(rows, [batch, length, count, rows.shape[2]! / count]);
-    const windows: Record<string, tf.Tensor> = {};
-    const project = (map: Linear, convolution: ShortConvolution | null, window: string): tf.Tensor => {
-      const rows = map.forward(x) as tf.Tensor3D;
-      if (!convolution) return rows;
-      const result = convolution.forward(rows, { state: state[window]!, lengths });
-      windows[window] = result.state;
-      return result.output;
-    };
-    const query = activate(project(this.query, this.queryConvolution, 'queryWindow'), featureMap);
-    const key = activate(project(this.key, this.keyConvolution, 'keyWindow'), featureMap);
-    const value = activate(project(this.value, this.valueConvolution, 'valueWindow'), 'silu');
+    const split = (flat: tf.Tensor, count: number): tf.Tensor => tf.reshape(flat, [batch, length, count, flat.shape[2]! / count]);
+    const projected = { query: this.query.forward(x), key: this.key.forward(x), value: this.value.forward(x) };
+    const { rows, windows } = convolveRows(projected, this.#convolutions, { state, lengths });
     const result = gatedSlotAttention(
       {
-        query: split(query, heads),
-        key: split(key, this.#keyHeads),
-        value: split(value, this.#keyHeads),
+        query: split(activate(rows.query, featureMap), heads),
+        key: split(activate(rows.key, featureMap), this.#keyHeads),
+        value: split(activate(rows.value, 'silu'), this.#keyHeads),
         logDecay: split(tf.div(logSigmoid(this.forget.forward(x)), gateNormaliser), this.#keyHeads),
       },
       {

@@ -17,6 +17,8 @@ import {
 } from '@seqloom/core';
 import type { MixerResult, MixInput, Pattern, State, StateShapes } from '@seqloom/core';
 import * as v from 'valibot';
+import { convolveRows, windowShapes } from '../rule/short-windows.ts';
+import type { RoleConvolutions } from '../rule/short-windows.ts';
 import { hgrn, hgrnComplex } from './hgrn.ts';
 import { HgrnLowerBounds } from './lower-bounds.ts';
 
@@ -126,9 +128,12 @@ export class Hgrn extends SequenceMixer {
     return {
       memory: shape,
       ...(this.angle ? { memoryImaginary: shape } : {}),
-      ...(this.inputConvolution ? { inputWindow: this.inputConvolution.stateShape(batch) } : {}),
-      ...(this.forgetConvolution ? { forgetWindow: this.forgetConvolution.stateShape(batch) } : {}),
+      ...windowShapes(this.#convolutions, batch),
     };
+  }
+
+  get #convolutions(): RoleConvolutions<'input' | 'forget'> {
+    return { input: this.inputConvolution, forget: this.forgetConvolution };
   }
 
   override mixingFlops(): number {
@@ -139,16 +144,10 @@ export class Hgrn extends SequenceMixer {
   mix({ x, state, valid, lengths }: MixInput): MixerResult {
     const { pattern, form } = this.config;
     const causal = pattern === 'causal-self';
-    const windows: Record<string, tf.Tensor> = {};
-    const convolve = (name: string, convolution: ShortConvolution | null, rows: tf.Tensor): tf.Tensor => {
-      if (!convolution) return rows;
-      const result = convolution.forward(rows as tf.Tensor3D, { state: state[name]!, lengths });
-      windows[name] = result.state;
-      return result.output;
-    };
-    const raw = convolve('inputWindow', this.inputConvolution, this.input.forward(x));
-    const { logDecay, write } = this.#forgetGate(convolve('forgetWindow', this.forgetConvolution, this.forget.forward(x)));
-    const inputs = tf.split(tf.mul(raw, tf.sigmoid(raw)), this.#parts, 2).map((part) => tf.mul(part, write));
+    const projected = { input: this.input.forward(x), forget: this.forget.forward(x) };
+    const { rows, windows } = convolveRows(projected, this.#convolutions, { state, lengths });
+    const { logDecay, write } = this.#forgetGate(rows.forget);
+    const inputs = tf.split(tf.mul(rows.input, tf.sigmoid(rows.input)), this.#parts, 2).map((part) => tf.mul(part, write));
     const options = {
       pattern,
       form,

@@ -17,6 +17,8 @@ import {
 import type { MixerResult, MixInput, StateShapes } from '@seqloom/core';
 import * as v from 'valibot';
 import { HgrnLowerBounds } from '../hgrn/lower-bounds.ts';
+import { convolveRows, windowShapes } from '../rule/short-windows.ts';
+import type { RoleConvolutions } from '../rule/short-windows.ts';
 import { forgetGate } from './forget-gate.ts';
 import { hgrn2 } from './hgrn2.ts';
 
@@ -115,12 +117,11 @@ export class Hgrn2 extends SequenceMixer {
   }
 
   stateShapes(batch: number): StateShapes {
-    return {
-      memory: [batch, this.#heads, this.#headDim, this.dim / this.#heads],
-      ...(this.queryConvolution ? { queryWindow: this.queryConvolution.stateShape(batch) } : {}),
-      ...(this.forgetConvolution ? { forgetWindow: this.forgetConvolution.stateShape(batch) } : {}),
-      ...(this.valueConvolution ? { valueWindow: this.valueConvolution.stateShape(batch) } : {}),
-    };
+    return { memory: [batch, this.#heads, this.#headDim, this.dim / this.#heads], ...windowShapes(this.#convolutions, batch) };
+  }
+
+  get #convolutions(): RoleConvolutions<'query' | 'forget' | 'value'> {
+    return { query: this.queryConvolution, forget: this.forgetConvolution, value: this.valueConvolution };
   }
 
   override mixingFlops(): number {
@@ -132,24 +133,16 @@ export class Hgrn2 extends SequenceMixer {
   mix({ x, state, valid, lengths }: MixInput): MixerResult {
     const { form, chunkSize, layer } = this.config;
     const [batch, length] = x.shape;
-    const windows: Record<string, tf.Tensor> = {};
-    const project = (map: Linear, name: string, convolution: ShortConvolution | null): tf.Tensor => {
-      const rows = map.forward(x) as tf.Tensor3D;
-      if (!convolution) return rows;
-      const result = convolution.forward(rows, { state: state[name]!, lengths });
-      windows[name] = result.state;
-      return result.output;
-    };
-    const split = (rows: tf.Tensor): tf.Tensor => tf.reshape(rows, [batch, length, this.#heads, rows.shape[2]! / this.#heads]);
-    const raw = project(this.query, 'queryWindow', this.queryConvolution);
-    const logits = project(this.forget, 'forgetWindow', this.forgetConvolution);
-    const { logDecay, write } = forgetGate(logits, this.lowerBounds ? this.lowerBounds.at(layer) : null);
+    const split = (flat: tf.Tensor): tf.Tensor => tf.reshape(flat, [batch, length, this.#heads, flat.shape[2]! / this.#heads]);
+    const projected = { query: this.query.forward(x), forget: this.forget.forward(x), value: this.value.forward(x) };
+    const { rows, windows } = convolveRows(projected, this.#convolutions, { state, lengths });
+    const { logDecay, write } = forgetGate(rows.forget, this.lowerBounds ? this.lowerBounds.at(layer) : null);
     const result = hgrn2(
       {
-        query: split(tf.mul(raw, tf.sigmoid(raw))),
+        query: split(tf.mul(rows.query, tf.sigmoid(rows.query))),
         logDecay: split(logDecay),
         write: split(write),
-        value: split(project(this.value, 'valueWindow', this.valueConvolution)),
+        value: split(rows.value),
       },
       { state: { memory: state.memory! }, form, chunkSize, ...(valid ? { mask: valid } : {}) },
     );

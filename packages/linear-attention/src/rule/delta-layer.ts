@@ -14,6 +14,8 @@ import type { MixerResult, MixInput, StateShapes } from '@seqloom/core';
 import * as tf from '@tensorflow/tfjs-core';
 import * as v from 'valibot';
 import type { RuleState } from './run-rule.ts';
+import { convolveRows, windowShapes } from './short-windows.ts';
+import type { RoleConvolutions } from './short-windows.ts';
 
 /** Config entries of every delta layer. */
 export const deltaEntries = {
@@ -113,14 +115,11 @@ export abstract class DeltaLayer extends SequenceMixer {
 
   stateShapes(batch: number): StateShapes {
     const { headDim, valueHeads, valueDim } = this.sizes;
-    const memory = [batch, valueHeads, headDim, valueDim];
-    if (!this.queryConvolution || !this.keyConvolution || !this.valueConvolution) return { memory };
-    return {
-      memory,
-      queryWindow: this.queryConvolution.stateShape(batch),
-      keyWindow: this.keyConvolution.stateShape(batch),
-      valueWindow: this.valueConvolution.stateShape(batch),
-    };
+    return { memory: [batch, valueHeads, headDim, valueDim], ...windowShapes(this.#convolutions, batch) };
+  }
+
+  get #convolutions(): RoleConvolutions<'query' | 'key' | 'value'> {
+    return { query: this.queryConvolution, key: this.keyConvolution, value: this.valueConvolution };
   }
 
   /** Recall, write and read of every memory. */
@@ -132,20 +131,16 @@ export abstract class DeltaLayer extends SequenceMixer {
   /** Queries, keys and values of the input, convolved, activated and split into heads. */
   protected heads({ x, state, lengths }: MixInput): ConvolvedHeads {
     const { heads, valueHeads, activation = 'silu' } = this.sizes;
-    const side = (linear: Linear, convolution: ShortConvolution | null, window: tf.Tensor | undefined, act: 'silu' | 'none') => {
-      const projected = linear.forward(x) as tf.Tensor3D;
-      if (convolution) return convolution.forward(projected, { state: window!, lengths });
-      return { output: act === 'silu' ? tf.mul(projected, tf.sigmoid(projected)) : projected, state: null };
-    };
-    const query = side(this.query, this.queryConvolution, state.queryWindow, activation);
-    const key = side(this.key, this.keyConvolution, state.keyWindow, activation);
-    const value = side(this.value, this.valueConvolution, state.valueWindow, 'silu');
-    const windows = query.state && { queryWindow: query.state, keyWindow: key.state!, valueWindow: value.state! };
+    const projected = { query: this.query.forward(x), key: this.key.forward(x), value: this.value.forward(x) };
+    const { rows, windows } = convolveRows(projected, this.#convolutions, { state, lengths });
+    // the convolutions activate what they give
+    const activate = (given: tf.Tensor, act: 'silu' | 'none'): tf.Tensor =>
+      this.queryConvolution || act === 'none' ? given : tf.mul(given, tf.sigmoid(given));
     return {
-      query: splitHeads(query.output, heads),
-      key: splitHeads(key.output, heads),
-      value: splitHeads(value.output, valueHeads),
-      windows: windows ?? {},
+      query: splitHeads(activate(rows.query, activation), heads),
+      key: splitHeads(activate(rows.key, activation), heads),
+      value: splitHeads(activate(rows.value, 'silu'), valueHeads),
+      windows,
     };
   }
 
