@@ -1,7 +1,7 @@
 import * as tf from '@tensorflow/tfjs-core';
 import { createGpujs, free, fromTensor } from '@seqloom/kernels-gpu/gpujs';
 import type { Gpujs, GpujsArray } from '@seqloom/kernels-gpu/gpujs';
-import { gpuCalls } from '../gpu/calls.ts';
+import { gpuCalls, gradientCalls } from '../gpu/calls.ts';
 import type { GpuCall, Size } from '../gpu/calls.ts';
 import { contractOf, gpujsInputs, MATMUL, runGpujsGradient, tensorOf, wholeInputs } from '../gpu/contracts.ts';
 import type { Contract, GpujsInputs } from '../gpu/contracts.ts';
@@ -28,10 +28,15 @@ let running: Promise<Gpujs> | undefined;
 /** gpu.js on tfjs's device, started with the first case. */
 const startGpujs = (): Promise<Gpujs> => (running ??= createGpujs({ mode: 'webgpu' }));
 
+/** The inputs of a call, in memory. */
+function drawn({ inputs }: GpuCall): Record<string, HostArray> {
+  return Object.fromEntries(Object.entries(inputs).map(([name, { shape, data }]) => [name, { shape, data }]));
+}
+
 /** Inputs on the device, where real numbers stay between the calls. */
 async function lend(
   gpujs: Gpujs,
-  call: GpuCall,
+  given: Readonly<Record<string, HostArray>>,
   tensors: Readonly<Record<string, tf.Tensor>>,
 ): Promise<{ inputs: GpujsInputs; release(): void }> {
   const lent = await Promise.all(
@@ -39,7 +44,7 @@ async function lend(
       .filter(([name]) => !wholeInputs.includes(name))
       .map(async ([name, tensor]) => [name, await fromTensor(gpujs, tensor)] as const),
   );
-  const host = gpujsInputs(Object.fromEntries(Object.entries(call.inputs).filter(([name]) => wholeInputs.includes(name))));
+  const host = gpujsInputs(Object.fromEntries(Object.entries(given).filter(([name]) => wholeInputs.includes(name))));
   return {
     inputs: { ...host, ...Object.fromEntries(lent.map(([name, { array }]) => [name, array])) },
     release: () => lent.forEach(([, each]) => each.release()),
@@ -75,7 +80,8 @@ async function tensorsOnDevice(inputs: Readonly<Record<string, HostArray>>): Pro
 }
 
 async function forward(call: GpuCall, contract: Contract): Promise<Prepared> {
-  const { inputs, options } = call;
+  const { options } = call;
+  const inputs = drawn(call);
   const tensors = await tensorsOnDevice(inputs);
   const run = () => contract.run(tensors, options);
   const isProduct = call.kernel === MATMUL;
@@ -91,7 +97,7 @@ async function forward(call: GpuCall, contract: Contract): Promise<Prepared> {
     candidates.push(gpuCandidate(TFJS, PLAIN_GPU_BACKEND, plain, 'matMul, softmax, matMul'));
   }
   const gpujs = await startGpujs();
-  const lent = await lend(gpujs, call, tensors);
+  const lent = await lend(gpujs, inputs, tensors);
   if (contract.gpujs) {
     const kernel = contract.gpujs;
     candidates.push(gpujsCandidate(gpujs, () => kernel(gpujs, lent.inputs, { ...options, onDevice: true })));
@@ -102,7 +108,7 @@ async function forward(call: GpuCall, contract: Contract): Promise<Prepared> {
   };
   return {
     candidates,
-    checks: call.checks?.() ?? all(),
+    checks: call.checks?.(inputs) ?? all(),
     skipped: contract.gpujs ? [] : [{ name: GPUJS, reason: 'this writing has no such kernel' }],
     dispose() {
       lent.release();
@@ -111,16 +117,18 @@ async function forward(call: GpuCall, contract: Contract): Promise<Prepared> {
   };
 }
 
-async function both(call: GpuCall, contract: Contract, differentiate: readonly string[]): Promise<Prepared> {
-  const { inputs, options } = call;
-  const cotangents = { output: uniform(inputs['value']!.shape, 6) };
+async function both(call: GpuCall, contract: Contract): Promise<Prepared> {
+  const { options } = call;
+  const { differentiate, output } = call.gradient;
+  const inputs = drawn(call);
+  const cotangents = { [output.name]: uniform(output.shape, 6) };
   const tensors = await tensorsOnDevice(inputs);
   const weights = await tensorsOnDevice(cotangents);
   const moving = Object.fromEntries(differentiate.map((name) => [name, tensors[name]!]));
   const run = gradientCall((given) => contract.run({ ...tensors, ...given }, options), moving, weights);
   const candidates: Candidate[] = [...gpuCandidates(run)];
   const gpujs = await startGpujs();
-  const [lent, lentWeights] = [await lend(gpujs, call, tensors), await lend(gpujs, { ...call, inputs: {} }, weights)];
+  const [lent, lentWeights] = [await lend(gpujs, inputs, tensors), await lend(gpujs, {}, weights)];
   const { gpujs: ahead, gpujsGradient: back } = contract;
   if (ahead && back) {
     const settings = { ...options, onDevice: true };
@@ -133,12 +141,12 @@ async function both(call: GpuCall, contract: Contract, differentiate: readonly s
     };
     candidates.push(gpujsCandidate(gpujs, gradients));
   }
-  const weights64 = { output: doubles(cotangents.output) };
+  const weight = cotangents[output.name]!.data;
   const still = Object.fromEntries(Object.entries(inputs).map(([name, array]) => [name, doubles(array)]));
   const chosen = Object.fromEntries(differentiate.map((name) => [name, inputs[name]!]));
   const loss: Parameters<typeof directionCheck>[1] = (given) => {
-    const { output } = contract.oracle({ ...still, ...given }, options);
-    return output!.data.reduce((sum, value, place) => sum + value * weights64.output.data[place]!, 0);
+    const { data } = contract.oracle({ ...still, ...given }, options)[output.name]!;
+    return data.reduce((sum, value, place) => sum + value * weight[place]!, 0);
   };
   return {
     candidates,
@@ -153,14 +161,19 @@ async function both(call: GpuCall, contract: Contract, differentiate: readonly s
   };
 }
 
-function casesOf(call: GpuCall): Case[] {
-  const contract = contractOf(call.kernel);
-  const { flops, bytes, differentiate } = call;
-  const work = { ...(flops !== undefined && { flops }), bytes };
-  const ahead: Case = { name: nameOf(call, FORWARD), work, prepare: () => forward(call, contract) };
-  if (!differentiate) return [ahead];
-  const three = { ...(flops !== undefined && { flops: 3 * flops }), bytes: 2 * bytes };
-  return [ahead, { name: nameOf(call, BOTH), work: three, prepare: () => both(call, contract, differentiate) }];
+function casesOf(size: Size): Case[] {
+  const aheads = gpuCalls(size).map((call): Case => {
+    const { flops, bytes } = call;
+    const work = { ...(flops !== undefined && { flops }), bytes };
+    return { name: nameOf(call, FORWARD), work, prepare: () => forward(call, contractOf(call.kernel)) };
+  });
+  const boths = gradientCalls(size).map((call): Case => {
+    const { flops, bytes } = call;
+    // a gradient is twice the work of its forward
+    const work = { ...(flops !== undefined && { flops: 3 * flops }), bytes: 2 * bytes };
+    return { name: nameOf(call, BOTH), work, prepare: () => both(call, contractOf(call.kernel)) };
+  });
+  return [...aheads, ...boths];
 }
 
 /** A floor on speed: what an emulated GPU measures is shown, but decides nothing. */
@@ -211,6 +224,6 @@ export const gpu: Suite = {
     'Every kernel contract on one device: `seqloom` is the WGSL writing, `composed` the same call on plain tfjs-webgpu ops, `gpu.js webgpu` the gpu.js writing on arrays of the same device, `tfjs-webgpu` what a tfjs program would write. Inputs stay on the device and nothing is read back, but one row of logits per token in decoding; a sample ends when the device has done all of its work. Counts are those of one call after the first.',
   peers: [],
   start: startWebGpu,
-  cases: (bench) => [...gpuCalls(sizeOf(bench)).flatMap(casesOf), decodeCase(sizeOf(bench))],
+  cases: (bench) => [...casesOf(sizeOf(bench)), decodeCase(sizeOf(bench))],
   floors,
 };
