@@ -89,8 +89,8 @@ describe('tuneGpuKernels', () => {
     const { device } = backend;
     const create = device.createShaderModule.bind(device);
     device.createShaderModule = ({ code, label = '' }) => {
-      if (label.endsWith('32x32x16/4x4')) return create({ code: 'nonsense', label });
-      if (label.endsWith('128x128x8/8x8')) return create({ code: code.replaceAll('* right0;', '* right0 * 1.01;'), label });
+      if (label.endsWith('32x32x16/4x4-f32')) return create({ code: 'nonsense', label });
+      if (label.endsWith('128x128x8/8x8-f32')) return create({ code: code.replaceAll('* right0;', '* right0 * 1.01;'), label });
       return create({ code, label });
     };
     const { clock, timed } = await tuneGpuKernels({ seconds: 0, settings: ['smallMatMul'], margin: -10, store: false });

@@ -54,12 +54,12 @@ let shaders: string | undefined;
 /** Changes when the shaders that are measured do, or the table that a result was compared with. */
 function fingerprint(): string {
   if (shaders !== undefined) return shaders;
-  const tiling = { ...tunings.other.matMul, half: false };
+  const tiling = { ...tunings.other.matMul, numbers: 'f32' as const };
   const text = [
     load('a', tiling, true, false, 'm'),
     multiply(tiling, '0u', 'k', ''),
-    tileSource({ kind: 'forward', tall: 4, wide: 4, half: false, columns: 4, bound: {}, listed: false }),
-    tileSource({ kind: 'dKey', tall: 4, wide: 4, half: false, columns: 4, bound: {}, listed: false }),
+    tileSource({ kind: 'forward', tall: 4, wide: 4, numbers: 'f32', columns: 4, bound: {}, listed: false }),
+    tileSource({ kind: 'dKey', tall: 4, wide: 4, numbers: 'f32', columns: 4, bound: {}, listed: false }),
     workgroupSum(128, true),
     JSON.stringify(tunings),
   ].join('');

@@ -18,7 +18,7 @@ function pass(
   const { query, key, value, blocks } = inputs;
   const sizes = attentionSizes(inputs);
   const { batch, keys, heads, groups } = sizes;
-  const plan = planPass(tuningFor(backend).tuning, kind, sizes, {}, { queryBlock, keyBlock });
+  const plan = planPass(tuningFor(backend), kind, sizes, {}, { queryBlock, keyBlock });
   const [, , queryBlocks, chosen] = blocks.shape as [number, number, number, number];
   const share = heads / groups;
   const keysOwn = kind === 'dKey' || kind === 'dValue';
@@ -27,6 +27,7 @@ function pass(
     name: plan.name,
     source: plan.source,
     workgroupSize: plan.workgroupSize,
+    f16: plan.f16,
     workgroups: [tiles, groups * plan.slices, batch],
     inputs: { query, key, ...(kind === 'dValue' ? {} : { value }), blocks, ...given },
     outputs: Object.fromEntries(Object.entries(outputs).map(([name, shape]) => [name, { shape }])),

@@ -184,8 +184,9 @@ interface Order {
 
 /** The large tile only where most experts fill it: each begins a tile of its own. */
 function tilingOf(backend: tf.KernelBackend, rows: number, count: number): Tiling {
-  const { matMul, smallMatMul, halfTiles } = tuningFor(backend).tuning;
-  return { ...(rows >= 2 * matMul.rows * count ? matMul : smallMatMul), half: halfTiles };
+  const { tuning, tileNumbers: numbers } = tuningFor(backend);
+  const { matMul, smallMatMul } = tuning;
+  return { ...(rows >= 2 * matMul.rows * count ? matMul : smallMatMul), numbers };
 }
 
 function orderRows(backend: tf.KernelBackend, experts: tf.Tensor, count: number): Order {
@@ -219,7 +220,7 @@ function orderRows(backend: tf.KernelBackend, experts: tf.Tensor, count: number)
   return { ...made, sizes, tileCount, tiling };
 }
 
-const nameOf = (kernel: string, tiling: Tiling): string => `${kernel}-${tileName(tiling)}${tiling.half ? '-half' : ''}`;
+const nameOf = (kernel: string, tiling: Tiling): string => `${kernel}-${tileName(tiling)}-${tiling.numbers}`;
 
 function product(
   backend: tf.KernelBackend,
@@ -235,6 +236,7 @@ function product(
     name,
     source: sourceOf(name, () => productSource(tiling, transposed)),
     workgroupSize: [invocationsOf(tiling)],
+    f16: tiling.numbers === 'f16',
     workgroups: [Math.ceil(n / tiling.columns), tileCount],
     inputs: { a, b: weight, order, tileExpert },
     outputs: { output: { shape: [a.shape[0]!, n] } },
@@ -270,6 +272,7 @@ export function implementExpertMatMul(label: string): () => void {
         name,
         source: sourceOf(name, () => weightSource(tiling)),
         workgroupSize: [invocationsOf(tiling)],
+        f16: tiling.numbers === 'f16',
         workgroups: [Math.ceil(n / tiling.columns), Math.ceil(m / tiling.rows), count],
         inputs: { a: input, upstream: upstream.output, order: rows.order, starts: rows.starts, sizes: rows.sizes },
         outputs: { output: { shape: weight.shape } },

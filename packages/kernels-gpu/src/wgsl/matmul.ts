@@ -155,17 +155,16 @@ export function matMul(backend: tf.KernelBackend, call: MatMulCall): tf.TensorIn
     wideB: !few && !transposeB && n % 4 === 0,
     wideOut: !few && n % 4 === 0,
   };
-  const { tuning } = tuningFor(backend);
+  const { tuning, tileNumbers: numbers } = tuningFor(backend);
   const workgroupsOf = (tile: MatMulTile) => [Math.ceil(n / tile.columns), Math.ceil(m / tile.rows), batch] as const;
   const isSmall = sizeOf(workgroupsOf(tuning.matMul)) < FEW_WORKGROUPS;
-  const tiling: Tiling = { ...(isSmall ? tuning.smallMatMul : tuning.matMul), half: tuning.halfTiles };
-  const name = few
-    ? 'MatMulRows'
-    : `MatMul-${Object.values(variant).map(Number).join('')}-${tileName(tiling)}${tiling.half ? '-half' : ''}`;
+  const tiling: Tiling = { ...(isSmall ? tuning.smallMatMul : tuning.matMul), numbers };
+  const name = few ? 'MatMulRows' : `MatMul-${Object.values(variant).map(Number).join('')}-${tileName(tiling)}-${numbers}`;
   return runWgsl(backend, {
     name,
     source: few ? rowSource : sourceOf(name, () => tiledSource(variant, tiling)),
     workgroupSize: [few ? 256 : invocationsOf(tiling)],
+    f16: !few && numbers === 'f16',
     workgroups: few ? [Math.ceil(n / 64), m, batch] : workgroupsOf(tiling),
     inputs: { a, b, bias },
     outputs: { output: { shape } },

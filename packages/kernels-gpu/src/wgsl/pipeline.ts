@@ -56,7 +56,7 @@ function bindingsOf(call: WgslCall<string>): Binding[] {
 export function compile(state: GpuState, call: WgslCall<string>): Pipeline {
   const { name, source, constants = {}, workgroupSize } = call;
   const bindings = bindingsOf(call);
-  let key = `${name} ${workgroupSize.join('x')}${call.subgroups ? ' subgroups' : ''}`;
+  let key = `${name} ${workgroupSize.join('x')}${call.subgroups ? ' subgroups' : ''}${call.f16 ? ' f16' : ''}`;
   for (const binding of bindings) key += ` ${binding.present ? binding.type : '-'}`;
   for (const constant in constants) key += ` ${constants[constant]}`;
   const known = state.pipelines.get(key);
@@ -103,11 +103,11 @@ export function compile(state: GpuState, call: WgslCall<string>): Pipeline {
 }
 
 function shaderText(
-  { source, constants = {}, integers = {}, floats = {}, workgroupSize, subgroups }: WgslCall<string>,
+  { source, constants = {}, integers = {}, floats = {}, workgroupSize, subgroups, f16 }: WgslCall<string>,
   bindings: readonly Binding[],
 ): string {
   const literal = (value: number | boolean): string => (typeof value === 'number' && Number.isInteger(value) ? `${value}u` : String(value));
-  return `${subgroups ? 'enable subgroups;\nvar<private> subgroupSize: u32;' : ''}
+  return `${f16 ? 'enable f16;' : ''}${subgroups ? 'enable subgroups;\nvar<private> subgroupSize: u32;' : ''}
 struct Uniforms {
   groupsX: u32, groupsY: u32, groupsZ: u32,
   ${Object.keys(integers)

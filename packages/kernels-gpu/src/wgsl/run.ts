@@ -39,6 +39,8 @@ export interface WgslCall<Out extends string> {
   readonly floats?: Readonly<Record<string, number>>;
   /** whether the shader uses subgroup operations, for which it finds `subgroupSize`; only on devices that have them */
   readonly subgroups?: boolean;
+  /** whether the shader uses the type `f16`; only on devices with the feature `shader-f16` */
+  readonly f16?: boolean;
   /** `const <name>`: every set of values is a pipeline of its own */
   readonly constants?: Readonly<Record<string, number | boolean>>;
 }

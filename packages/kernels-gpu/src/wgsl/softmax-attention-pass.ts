@@ -1,3 +1,5 @@
+import type { TileNumbers } from './tuning.ts';
+
 /** What one pass over attention tiles makes. */
 export type TilePassKind = 'forward' | 'dQuery' | 'dKey' | 'dValue' | 'dBias' | 'dSlope';
 
@@ -8,8 +10,8 @@ export interface TilePass {
   readonly tall: number;
   /** rows of the other tile over 8: 2, 4 or 8 */
   readonly wide: number;
-  /** whether keys and values wait in workgroup memory as 16-bit floats */
-  readonly half: boolean;
+  /** how keys and values lie in workgroup memory; all else are 32-bit floats */
+  readonly numbers: TileNumbers;
   /** 32-channel columns of the result that a workgroup keeps in registers, 1 to 4; 0 for the kinds that keep none */
   readonly columns: number;
   /** optional tensors that are bound */

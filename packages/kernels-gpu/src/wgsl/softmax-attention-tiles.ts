@@ -2,7 +2,7 @@ import { MULTIPLIED, STATISTICS, TILE_LANES, each, ownsKeys } from './softmax-at
 import type { TilePass } from './softmax-attention-pass.ts';
 import { rowsOf } from './softmax-attention-scores.ts';
 import { begin, walkListed, walkStructured } from './softmax-attention-walk.ts';
-import { packing } from './tiling.ts';
+import { tileNumbers } from './tiling.ts';
 
 // 4 channels of a row, zero beyond its end
 const load = (target: Tile, count: number, tensor: string, row: string, first: string, limit: string, width: string, column: string) => `
@@ -17,22 +17,22 @@ const load = (target: Tile, count: number, tensor: string, row: string, first: s
         if (channelAt + 2 < ${width}) { four.z = ${tensor}[start + 2]; }
         if (channelAt + 3 < ${width}) { four.w = ${tensor}[start + 3]; }
       }
-      ${target.name}[(i / 8u) * 9u + i % 8u] = ${target.half ? 'packed(four)' : 'four'};
+      ${target.name}[(i / 8u) * 9u + i % 8u] = ${target.keys ? 'toTile(four)' : 'four'};
     }`;
 
 /** One of the two tiles in workgroup memory. */
 interface Tile {
   readonly name: 'ownTile' | 'otherTile';
-  readonly half: boolean;
+  /** whether it holds keys or values */
+  readonly keys: boolean;
 }
 
-/** The own and the other tile; the one with keys or values may be of 16-bit floats. */
-const tilesOf = ({ kind, half }: TilePass): [own: Tile, other: Tile] => [
-  { name: 'ownTile', half: half && ownsKeys(kind) },
-  { name: 'otherTile', half: half && !ownsKeys(kind) },
+const tilesOf = ({ kind }: TilePass): [own: Tile, other: Tile] => [
+  { name: 'ownTile', keys: ownsKeys(kind) },
+  { name: 'otherTile', keys: !ownsKeys(kind) },
 ];
 
-const read = ({ name, half }: Tile, place: string): string => (half ? `unpacked(${name}[${place}])` : `${name}[${place}]`);
+const read = ({ name, keys }: Tile, place: string): string => (keys ? `fromTile(${name}[${place}])` : `${name}[${place}]`);
 
 // products of all own with all other rows over `width` channels, 32 at a time: adds to <sum><r>_<c>
 function products(pass: TilePass, sum: string, width: string, own: readonly [string, string], other: readonly [string, string]): string {
@@ -233,14 +233,14 @@ function finish({ kind, tall, wide, columns, listed }: TilePass): string {
  */
 export function tileSource(pass: TilePass): string {
   const { kind, tall, wide, columns, bound, listed } = pass;
-  const typeOf = ({ half }: Tile): string => (half ? 'vec2<u32>' : 'vec4<f32>');
+  const typeOf = ({ keys }: Tile): string => (keys ? 'Four' : 'vec4<f32>');
   const [ownTile, otherTile] = tilesOf(pass);
   const parts = TILE_LANES / (8 * tall);
   const forward = kind === 'forward';
   return `
 const HIDDEN = -1e30;
 const FLOOR = -1e29;
-${pass.half ? packing : ''}
+${tileNumbers[pass.numbers]}
 var<workgroup> ownTile: array<${typeOf(ownTile)}, ${8 * tall * 9}>;
 var<workgroup> otherTile: array<${typeOf(otherTile)}, ${8 * wide * 9}>;
 var<workgroup> tileWeights: array<f32, ${8 * tall * (8 * wide + 1)}>;

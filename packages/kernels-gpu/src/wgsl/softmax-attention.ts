@@ -8,7 +8,7 @@ import { STATISTICS, TILE_LANES } from './softmax-attention-pass.ts';
 import type { TilePass, TilePassKind } from './softmax-attention-pass.ts';
 import { tileSource } from './softmax-attention-tiles.ts';
 import { tileName } from './tuning.ts';
-import type { GpuTuning } from './tuning.ts';
+import type { GpuTuningInUse } from './tuning.ts';
 
 const statisticsSource = `
 fn kernel(group: vec3<u32>, local: vec3<u32>, lane: u32) {
@@ -73,7 +73,7 @@ export function attentionSizes({ query, value }: { query: tf.TensorInfo; value: 
 
 /** Name, source and grid of one tile pass. */
 export function planPass(
-  { attention, halfTiles }: GpuTuning,
+  { tuning: { attention }, tileNumbers: numbers }: GpuTuningInUse,
   kind: TilePassKind,
   sizes: AttentionSizes,
   bound: Readonly<Record<string, unknown>>,
@@ -91,14 +91,14 @@ export function planPass(
     kind,
     tall,
     wide: attention.other / 8,
-    half: halfTiles,
+    numbers,
     columns: Math.min(4, Math.ceil(width / 32)),
     bound: Object.fromEntries(Object.keys(present).map((name) => [name, true])),
     listed,
   };
   const slices = pass.columns === 0 ? 1 : Math.ceil(width / (32 * pass.columns));
   const tile = tileName({ own: 8 * tall, other: attention.other });
-  const name = ['Attention', kind, tile, halfTiles ? 'half' : '', pass.columns, listed ? 'listed' : '', ...Object.keys(present)].join('-');
+  const name = ['Attention', kind, tile, numbers, pass.columns, listed ? 'listed' : '', ...Object.keys(present)].join('-');
   return {
     name,
     source: sourceOf(name, () => tileSource(pass)),
@@ -106,6 +106,7 @@ export function planPass(
     present: present as Readonly<Record<string, tf.TensorInfo>>,
     rows: 8 * tall,
     others: attention.other,
+    f16: numbers === 'f16',
     own,
     slices,
   };
@@ -125,7 +126,7 @@ function passes(backend: tf.KernelBackend, inputs: SoftmaxAttentionInputs, attri
   const { scale, causal, window, dilation, sinks, prefix, softCap, aligned } = attributes;
   const [biasBatches, biasHeads] = (bias?.shape ?? [1, 1]) as [number, number];
   const far = 2 ** 30;
-  const { tuning } = tuningFor(backend);
+  const tuning = tuningFor(backend);
   return (kind, given, outputs) => {
     // the gradient's passes have positions and slopes of the queries in their statistics
     const bound = kind === 'forward' ? { queryPositions, keyPositions, bias, sinkLogits, slopes } : { keyPositions, bias };
@@ -139,6 +140,7 @@ function passes(backend: tf.KernelBackend, inputs: SoftmaxAttentionInputs, attri
       name: plan.name,
       source: plan.source,
       workgroupSize: plan.workgroupSize,
+      f16: plan.f16,
       workgroups,
       inputs: { query, key, ...(kind === 'dBias' || kind !== 'dValue' ? { value } : {}), ...given, ...plan.present },
       outputs: Object.fromEntries(Object.entries(outputs).map(([name, shape]) => [name, { shape }])),
@@ -217,7 +219,7 @@ const [ENOUGH, FEWEST_KEYS] = [128, 128];
 
 /** Into how many parts the keys are cut: few query rows alone, as in generation, would leave most of a GPU idle. */
 function splitsOf(backend: tf.KernelBackend, sizes: AttentionSizes): number {
-  const { own, rows, slices } = planPass(tuningFor(backend).tuning, 'forward', sizes, {});
+  const { own, rows, slices } = planPass(tuningFor(backend), 'forward', sizes, {});
   const workgroups = Math.ceil(own / rows) * sizes.groups * slices * sizes.batch;
   return Math.max(1, Math.min(Math.floor(sizes.keys / FEWEST_KEYS), Math.floor(ENOUGH / workgroups)));
 }

@@ -1,18 +1,31 @@
 import { invocationsOf } from './tuning.ts';
-import type { MatMulTile } from './tuning.ts';
+import type { MatMulTile, TileNumbers } from './tuning.ts';
 
-/** A tile, and whether it waits in workgroup memory as 16-bit floats. */
+/** A tile, and how its numbers lie in workgroup memory. */
 export interface Tiling extends MatMulTile {
-  readonly half: boolean;
+  readonly numbers: TileNumbers;
 }
 
 const upTo = (count: number): number[] => Array.from({ length: count }, (_, index) => index);
 
-/** `packed` and `unpacked`: four numbers as 16-bit floats and back, on every device. */
-export const packing = `
-fn packed(four: vec4<f32>) -> vec2<u32> { return vec2<u32>(pack2x16float(four.xy), pack2x16float(four.zw)); }
-fn unpacked(two: vec2<u32>) -> vec4<f32> { return vec4<f32>(unpack2x16float(two.x), unpack2x16float(two.y)); }
-`;
+/** `Four`, the type of four numbers in a tile, and `toTile` and `fromTile`, which turn four 32-bit floats into it and back. */
+export const tileNumbers: Readonly<Record<TileNumbers, string>> = {
+  f32: `
+alias Four = vec4<f32>;
+fn toTile(four: vec4<f32>) -> Four { return four; }
+fn fromTile(four: Four) -> vec4<f32> { return four; }
+`,
+  f16: `
+alias Four = vec4<f16>;
+fn toTile(four: vec4<f32>) -> Four { return Four(four); }
+fn fromTile(four: Four) -> vec4<f32> { return vec4<f32>(four); }
+`,
+  packed: `
+alias Four = vec2<u32>;
+fn toTile(four: vec4<f32>) -> Four { return Four(pack2x16float(four.xy), pack2x16float(four.zw)); }
+fn fromTile(four: Four) -> vec4<f32> { return vec4<f32>(unpack2x16float(four.x), unpack2x16float(four.y)); }
+`,
+};
 
 /** How many fours of a slice of `a` or `b` an invocation loads. */
 export function loadsOf(name: 'a' | 'b', tiling: Tiling): number {
@@ -60,13 +73,12 @@ export function places(name: 'a' | 'b', tiling: Tiling, alongInner: boolean): st
 }
 
 /** Workgroup memory of `multiply`. */
-export function tiles({ rows, columns, inner, half }: Tiling): string {
-  const type = half ? 'vec2<u32>' : 'vec4<f32>';
+export function tiles({ rows, columns, inner, numbers }: Tiling): string {
   return `
-${half ? packing : ''}
+${tileNumbers[numbers]}
 // one more than a row has: neighbours along either axis then lie in different banks
-var<workgroup> aTile: array<${type}, ${inner * (rows / 4 + 1)}>;
-var<workgroup> bTile: array<${type}, ${inner * (columns / 4 + 1)}>;
+var<workgroup> aTile: array<Four, ${inner * (rows / 4 + 1)}>;
+var<workgroup> bTile: array<Four, ${inner * (columns / 4 + 1)}>;
 `;
 }
 
@@ -75,11 +87,9 @@ var<workgroup> bTile: array<${type}, ${inner * (columns / 4 + 1)}>;
  * slice at `slice`, zeros beyond the end. Leaves the invocation's place `x`, `y` and its sums, of which `eachFour` tells.
  */
 export function multiply(tiling: Tiling, from: string, to: string, loads: string): string {
-  const { rows, columns, inner, rowsEach, columnsEach, half } = tiling;
+  const { rows, columns, inner, rowsEach, columnsEach } = tiling;
   const [across, down] = [columns / columnsEach, rows / rowsEach];
   const [strideA, strideB] = [rows / 4 + 1, columns / 4 + 1];
-  const read = (four: string): string => (half ? `unpacked(${four})` : four);
-  const write = (four: string): string => (half ? `packed(${four})` : four);
   const [lefts, rights] = [upTo(rowsEach / 4), upTo(columnsEach / 4)];
   const names = (['a', 'b'] as const).flatMap((name) => upTo(loadsOf(name, tiling)).map((share) => ({ name, share })));
   return `
@@ -94,8 +104,8 @@ export function multiply(tiling: Tiling, from: string, to: string, loads: string
     ${loads}
     if (slice > ${from}) {
       for (var p = 0u; p < ${inner}u; p++) {
-        ${lefts.map((i) => `let left${i} = ${read(`aTile[p * ${strideA}u + y + ${i * down}u]`)};`).join('\n        ')}
-        ${rights.map((i) => `let right${i} = ${read(`bTile[p * ${strideB}u + x + ${i * across}u]`)};`).join('\n        ')}
+        ${lefts.map((i) => `let left${i} = fromTile(aTile[p * ${strideA}u + y + ${i * down}u]);`).join('\n        ')}
+        ${rights.map((i) => `let right${i} = fromTile(bTile[p * ${strideB}u + x + ${i * across}u]);`).join('\n        ')}
         ${upTo(rowsEach)
           .map((row) => rights.map((right) => `sum${row}_${right} += left${Math.floor(row / 4)}[${row % 4}] * right${right};`).join(' '))
           .join('\n        ')}
@@ -105,7 +115,7 @@ export function multiply(tiling: Tiling, from: string, to: string, loads: string
     ${names
       .map(
         ({ name, share }) =>
-          `${name}Tile[inner_${name}${share} * ${name === 'a' ? strideA : strideB}u + four_${name}${share}] = ${write(`next_${name}${share}`)};`,
+          `${name}Tile[inner_${name}${share} * ${name === 'a' ? strideA : strideB}u + four_${name}${share}] = toTile(next_${name}${share});`,
       )
       .join('\n    ')}
     workgroupBarrier();

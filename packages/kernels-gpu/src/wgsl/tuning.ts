@@ -39,6 +39,9 @@ export interface GpuTuning {
   readonly halfTiles: boolean;
 }
 
+/** How numbers of tiles lie in workgroup memory: as 32-bit floats, as WGSL's 16-bit floats, or two of those in a whole number. */
+export type TileNumbers = 'f32' | 'f16' | 'packed';
+
 /** Kinds of adapters that share a row of the table. */
 export type AdapterClass = 'nvidia' | 'amd' | 'apple' | 'intel' | 'mobile' | 'software' | 'other';
 
@@ -169,6 +172,8 @@ export interface GpuTuningInUse {
   /** `given` to `useGpuKernels`, `measured` by `tuneGpuKernels` before, or the `table` of the adapter's class */
   readonly origin: 'given' | 'measured' | 'table';
   readonly tuning: GpuTuning;
+  /** how `halfTiles` is written: `f16` where the device has the feature `shader-f16`, otherwise `packed`; `f32` without it */
+  readonly tileNumbers: TileNumbers;
 }
 
 /** What `useGpuKernels` was told: settings, and how to find what was measured on a device. */
@@ -215,7 +220,9 @@ export function tuningOf(device: GPUDevice): GpuTuningInUse {
   const tuning: GpuTuning = { ...tunings[adapterClass], ...stored, ...given };
   const origin = given && Object.keys(given).length > 0 ? 'given' : stored ? 'measured' : 'table';
   const subgroups = tuning.subgroups && device.features.has('subgroups');
-  inUse = { adapter: adapterName(info), adapterClass, origin, tuning: { ...tuning, subgroups } };
+  const half = device.features.has('shader-f16') ? 'f16' : 'packed';
+  const tileNumbers = tuning.halfTiles ? half : 'f32';
+  inUse = { adapter: adapterName(info), adapterClass, origin, tuning: { ...tuning, subgroups }, tileNumbers };
   requested.found.set(device, inUse);
   return inUse;
 }

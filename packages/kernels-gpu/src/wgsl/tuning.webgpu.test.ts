@@ -125,7 +125,10 @@ describe('tiles of the matrix product', () => {
       tf.fused.matMul({ a: tf.ones([9 * 64, 5]), b: tf.ones([5, 510]), activation: 'relu' });
     });
     device.createComputePipeline = create;
-    expect(sizes.map((name) => name.split('-').at(-1))).toEqual(['32x32x16/4x4', '64x64x16/4x4']);
+    expect(sizes.map((name) => name.split('-').slice(2))).toEqual([
+      ['32x32x16/4x4', 'f32'],
+      ['64x64x16/4x4', 'f32'],
+    ]);
   });
 });
 
@@ -187,6 +190,8 @@ describe('tiles of 16-bit floats', () => {
   ] as const)('lose three digits and a half of a product, and none of numbers that fit: %s', async (_, tiles) => {
     await use({ ...tiles, halfTiles: true });
     expect(explain().kernelPackages).toEqual(['kernels-gpu (wgsl, given tuning, half tiles)']);
+    const { features } = (tf.backend() as GpuBackend).device;
+    expect(gpuTuning()!.tileNumbers).toBe(features.has('shader-f16') ? 'f16' : 'packed');
     for (const [m, n, k] of [
       [130, 71, 40],
       [9, 140, 333],
@@ -245,7 +250,7 @@ describe('a tuning', () => {
   it('that is given takes the place of single settings of the table, and goes with undo', async () => {
     await setupBackend('webgpu', { kernels: [() => useGpuKernels({ tuning: 'table' })] });
     const table = gpuTuning()!;
-    expect(table.origin).toBe('table');
+    expect([table.origin, table.tileNumbers]).toEqual(['table', 'f32']);
     expect(table.adapter.length).toBeGreaterThan(3);
     expect(explain().kernelPackages).toEqual(['kernels-gpu (wgsl)']);
     const kernels = useGpuKernels({ tuning: { attention: { own: 8, other: 16 } } });
