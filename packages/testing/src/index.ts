@@ -26,6 +26,7 @@ export * from './laws/op-forms.ts';
 export * from './laws/op-laws.ts';
 export * from './laws/op-subject.ts';
 export * from './laws/padding.ts';
+export * from './laws/slot-memory.ts';
 export * from './laws/split.ts';
 export * from './laws/state.ts';
 export * from './leak.ts';

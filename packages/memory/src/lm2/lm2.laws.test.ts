@@ -1,6 +1,6 @@
 import { SlidingWindowAttention } from '@seqloom/attention';
 import { tidy } from '@seqloom/core';
-import { goldenSuite, mixerLaws, opLaws, opTensor, relativeError64, uniform64 } from '@seqloom/testing';
+import { goldenSuite, mixerLaws, nestedByName, opLaws, opTensor, relativeError64, runEachRow, uniform64 } from '@seqloom/testing';
 import type { Array64, Arrays64, OpSubject, OpTensors } from '@seqloom/testing';
 import * as tf from '@tensorflow/tfjs-core';
 import { expect } from 'vitest';
@@ -54,43 +54,17 @@ function arrays(length: number, seed: number, changed: Readonly<Record<string, n
   return made;
 }
 
-/** Names with dots as nested records. */
-function nested<T>(flat: Readonly<Record<string, T | undefined>>): Record<string, Record<string, unknown>> {
-  const tree: Record<string, Record<string, unknown>> = {};
-  for (const [name, leaf] of Object.entries(flat)) {
-    const path = name.split('.');
-    if (path.length < 2) continue;
-    let branch = (tree[path[0]!] ??= {});
-    for (const step of path.slice(1, -1)) branch = (branch[step] ??= {}) as Record<string, unknown>;
-    branch[path.at(-1)!] = leaf;
-  }
-  return tree;
-}
-
 function naive(given: Arrays64, topK?: number): Arrays64 {
   const numbers = Object.fromEntries(
     Object.entries(given).map(([name, array]) => [name, array!.shape.length === 0 ? array!.data[0]! : array!.data]),
   );
-  const parameters = nested<Float64Array | number>(numbers) as unknown as NaiveLm2Parameters;
-  const [batch, length] = given.input!.shape as [number, number];
-  const rows = ({ data }: Array64, b: number, count: number): Float64Array[] =>
-    Array.from({ length: count }, (_, i) => data.slice((b * count + i) * DIM, (b * count + i + 1) * DIM));
-  const results = Array.from({ length: batch }, (_, b) =>
-    naiveLm2Memory(rows(given.input!, b, length), rows(given.memory!, b, SLOTS), parameters, {
-      heads: 2,
-      segmentLength: SEGMENT,
-      ...(topK ? { topK } : {}),
-    }),
-  );
-  const flat = (lists: readonly Float64Array[][]): Float64Array => Float64Array.from(lists.flat().flatMap((row) => [...row]));
-  return {
-    output: { shape: given.input!.shape, data: flat(results.map(({ output }) => output)) },
-    memory: { shape: given.memory!.shape, data: flat(results.map(({ memory }) => memory)) },
-  };
+  const parameters = nestedByName<Float64Array | number>(numbers) as unknown as NaiveLm2Parameters;
+  const settings = { heads: 2, segmentLength: SEGMENT, ...(topK ? { topK } : {}) };
+  return runEachRow(given, (tokens, memory) => naiveLm2Memory(tokens, memory, parameters, settings));
 }
 
 const run = (inputs: OpTensors, topK: number | null): Record<string, tf.Tensor> => {
-  const parameters = nested(inputs) as unknown as Lm2Parameters;
+  const parameters = nestedByName(inputs) as unknown as Lm2Parameters;
   const settings = { heads: 2, segmentLength: SEGMENT, topK };
   const { output, state } = lm2Memory({ input: inputs.input!, memory: inputs.memory! }, parameters, settings);
   return { output, memory: state.memory };

@@ -1,7 +1,7 @@
 import { MultiHeadAttention } from '@seqloom/attention';
 import { Block, childState, gatherRows, joinStates, SequenceMixer, tidy } from '@seqloom/core';
 import type { MixerResult, MixInput, StateShapes } from '@seqloom/core';
-import { goldenSuite, mixerLaws, opLaws, opTensor, relativeError64, uniform64 } from '@seqloom/testing';
+import { goldenSuite, mixerLaws, nestedByName, opLaws, opTensor, relativeError64, runEachRow, uniform64 } from '@seqloom/testing';
 import type { Array64, Arrays64, OpSubject, OpTensors } from '@seqloom/testing';
 import * as tf from '@tensorflow/tfjs-core';
 import { expect } from 'vitest';
@@ -50,37 +50,14 @@ function arrays(writer: Writer, length: number, seed: number): Record<string, Ar
   return made;
 }
 
-/** Names with dots as nested records. */
-function nested<T>(flat: Readonly<Record<string, T | undefined>>): Record<string, Record<string, unknown>> {
-  const tree: Record<string, Record<string, unknown>> = {};
-  for (const [name, leaf] of Object.entries(flat)) {
-    const path = name.split('.');
-    if (path.length < 2) continue;
-    let branch = (tree[path[0]!] ??= {});
-    for (const step of path.slice(1, -1)) branch = (branch[step] ??= {}) as Record<string, unknown>;
-    branch[path.at(-1)!] = leaf;
-  }
-  return tree;
-}
-
 function naive(given: Arrays64): Arrays64 {
   const numbers = Object.fromEntries(Object.entries(given).map(([name, array]) => [name, array!.data]));
-  const parameters = nested<Float64Array>(numbers) as unknown as NaiveMemformerParameters;
-  const [batch, length] = given.input!.shape as [number, number];
-  const rows = ({ data }: Array64, b: number, count: number): Float64Array[] =>
-    Array.from({ length: count }, (_, i) => data.slice((b * count + i) * DIM, (b * count + i + 1) * DIM));
-  const results = Array.from({ length: batch }, (_, b) =>
-    naiveMemformerMemory(rows(given.input!, b, length), rows(given.memory!, b, SLOTS), parameters, settingsOf()),
-  );
-  const flat = (lists: readonly Float64Array[][]): Float64Array => Float64Array.from(lists.flat().flatMap((row) => [...row]));
-  return {
-    output: { shape: given.input!.shape, data: flat(results.map(({ output }) => output)) },
-    memory: { shape: given.memory!.shape, data: flat(results.map(({ memory }) => memory)) },
-  };
+  const parameters = nestedByName<Float64Array>(numbers) as unknown as NaiveMemformerParameters;
+  return runEachRow(given, (tokens, memory) => naiveMemformerMemory(tokens, memory, parameters, settingsOf()));
 }
 
 const run = (inputs: OpTensors, temperature?: number): Record<string, tf.Tensor> => {
-  const parameters = nested(inputs) as unknown as MemformerParameters;
+  const parameters = nestedByName(inputs) as unknown as MemformerParameters;
   const { output, state } = memformerMemory({ input: inputs.input!, memory: inputs.memory! }, parameters, settingsOf(temperature));
   return { output, memory: state.memory };
 };

@@ -1,6 +1,9 @@
 import * as v from 'valibot';
 import { divideHeads, fail, layerEntries, naturalNumber, positiveInteger } from '@seqloom/core';
+import type { StateShapes } from '@seqloom/core';
 import { memoryEntries } from './layer.ts';
+import type { TitansNeuralMemory } from './layer.ts';
+import type { PersistentAttention } from './persistent-attention.ts';
 
 /** What every layer of attention and memory has. */
 export const besideEntries = {
@@ -25,6 +28,19 @@ export const windowEntries = {
     {},
   ),
 };
+
+/** State of a memory beside attention over a window: the attention's rows as `window`, and the memory's state under `memory.`. */
+export function windowStateShapes(
+  batch: number,
+  window: number,
+  { attention, memory }: { readonly attention: PersistentAttention; readonly memory: TitansNeuralMemory },
+): StateShapes {
+  const inner = Object.entries({ ...memory.stateShapes(batch), position: [batch] });
+  return {
+    window: [batch, window - 1, attention.rowWidth],
+    ...Object.fromEntries(inner.map(([name, shape]) => [`memory.${name}`, shape])),
+  };
+}
 
 /** Refuses heads that do not divide the width evenly, or are not of an even width. */
 export function checkAttentionHeads(mechanism: string, dim: number, heads: number): void {

@@ -1,8 +1,8 @@
 import * as tf from '@tensorflow/tfjs-core';
 import * as v from 'valibot';
-import { advance, childState, deriveSeed, GatedRmsNorm, joinStates, lastRows, parseConfig, RmsNorm, SequenceMixer } from '@seqloom/core';
+import { advance, childState, deriveSeed, GatedRmsNorm, joinStates, parseConfig, RmsNorm, SequenceMixer } from '@seqloom/core';
 import type { MixerResult, MixInput, StateShapes } from '@seqloom/core';
-import { checkAttentionHeads, windowEntries } from './beside-attention.ts';
+import { checkAttentionHeads, windowEntries, windowStateShapes } from './beside-attention.ts';
 import { TitansNeuralMemory } from './layer.ts';
 import { PersistentAttention } from './persistent-attention.ts';
 
@@ -47,11 +47,7 @@ export class TitansMemoryAsGate extends SequenceMixer {
   }
 
   stateShapes(batch: number): StateShapes {
-    const inner = Object.entries({ ...this.memory.stateShapes(batch), position: [batch] });
-    return {
-      window: [batch, this.config.window - 1, this.attention.rowWidth],
-      ...Object.fromEntries(inner.map(([name, shape]) => [`memory.${name}`, shape])),
-    };
+    return windowStateShapes(batch, this.config.window, this);
   }
 
   override mixingFlops(length: number): number {
@@ -61,18 +57,11 @@ export class TitansMemoryAsGate extends SequenceMixer {
 
   mix(input: MixInput): MixerResult {
     const { x, state, valid, lengths } = input;
-    const { window } = this.config;
     const before = state.window as tf.Tensor3D;
-    const rows = this.attention.rows(x, valid);
-    const attended = this.attention.attend(x, [window > 1 ? (tf.concat([before, rows], 1) as tf.Tensor3D) : rows], window);
+    const attended = this.attention.attendWindow(x, { before, valid, lengths }, this.config.window);
     const memory = this.memory.mix({ ...input, state: childState(state, 'memory') });
-    const output = this.attentionNorm.forward(attended, this.memoryNorm.forward(memory.output));
-    return {
-      output,
-      state: {
-        ...joinStates(advance(state.position, x, lengths), { memory: memory.state }),
-        window: window > 1 ? lastRows(before, rows, lengths, window - 1) : before,
-      },
-    };
+    const output = this.attentionNorm.forward(attended.output, this.memoryNorm.forward(memory.output));
+    const after = joinStates(advance(state.position, x, lengths), { memory: memory.state });
+    return { output, state: { ...after, window: attended.after } };
   }
 }

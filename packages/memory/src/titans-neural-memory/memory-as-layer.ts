@@ -1,8 +1,8 @@
-import * as tf from '@tensorflow/tfjs-core';
+import type * as tf from '@tensorflow/tfjs-core';
 import * as v from 'valibot';
-import { advance, childState, deriveSeed, joinStates, lastRows, parseConfig, SequenceMixer } from '@seqloom/core';
+import { advance, childState, deriveSeed, joinStates, parseConfig, SequenceMixer } from '@seqloom/core';
 import type { MixerResult, MixInput, StateShapes } from '@seqloom/core';
-import { checkAttentionHeads, windowEntries } from './beside-attention.ts';
+import { checkAttentionHeads, windowEntries, windowStateShapes } from './beside-attention.ts';
 import { TitansNeuralMemory } from './layer.ts';
 import { PersistentAttention } from './persistent-attention.ts';
 
@@ -41,11 +41,7 @@ export class TitansMemoryAsLayer extends SequenceMixer {
   }
 
   stateShapes(batch: number): StateShapes {
-    const inner = Object.entries({ ...this.memory.stateShapes(batch), position: [batch] });
-    return {
-      window: [batch, this.config.window - 1, this.attention.rowWidth],
-      ...Object.fromEntries(inner.map(([name, shape]) => [`memory.${name}`, shape])),
-    };
+    return windowStateShapes(batch, this.config.window, this);
   }
 
   override mixingFlops(length: number): number {
@@ -55,16 +51,9 @@ export class TitansMemoryAsLayer extends SequenceMixer {
 
   mix(input: MixInput): MixerResult {
     const { x, state, valid, lengths } = input;
-    const { window } = this.config;
     const before = state.window as tf.Tensor3D;
     const memory = this.memory.mix({ ...input, state: childState(state, 'memory') });
-    const rows = this.attention.rows(memory.output, valid);
-    return {
-      output: this.attention.attend(memory.output, [window > 1 ? (tf.concat([before, rows], 1) as tf.Tensor3D) : rows], window),
-      state: {
-        ...joinStates(advance(state.position, x, lengths), { memory: memory.state }),
-        window: window > 1 ? lastRows(before, rows, lengths, window - 1) : before,
-      },
-    };
+    const { output, after } = this.attention.attendWindow(memory.output, { before, valid, lengths }, this.config.window);
+    return { output, state: { ...joinStates(advance(state.position, x, lengths), { memory: memory.state }), window: after } };
   }
 }

@@ -1,6 +1,7 @@
 import * as tf from '@tensorflow/tfjs-core';
 import { rotaryAngles, rotaryFrequencies } from '@seqloom/attention';
-import { deriveSeed, Linear, mergeAttention, Module, normal, Parameter, rotary, softmaxAttention } from '@seqloom/core';
+import { deriveSeed, lastRows, Linear, mergeAttention, Module, normal, Parameter, rotary, softmaxAttention } from '@seqloom/core';
+import type { MixInput } from '@seqloom/core';
 
 /** Config of `PersistentAttention`. */
 export interface PersistentAttentionConfig {
@@ -96,5 +97,24 @@ export class PersistentAttention extends Module {
       joined = mergeAttention([near, far]).output;
     }
     return this.output.forward(tf.reshape(joined, [batch, length, dim])) as tf.Tensor3D;
+  }
+
+  /**
+   * Causal attention of a piece to the last tokens, those of earlier pieces included.
+   *
+   * @param x [B, T, D]
+   * @param piece its padding, and `before` [B, window - 1, 2 D + 1], the rows of the tokens before it
+   * @param window places that a query sees, its own included
+   * @returns output [B, T, D], and the rows before the next piece
+   */
+  attendWindow(
+    x: tf.Tensor3D,
+    { before, valid, lengths }: Pick<MixInput, 'valid' | 'lengths'> & { readonly before: tf.Tensor3D },
+    window: number,
+  ): { readonly output: tf.Tensor3D; readonly after: tf.Tensor3D } {
+    const rows = this.rows(x, valid);
+    if (window === 1) return { output: this.attend(x, [rows], 1), after: before };
+    const output = this.attend(x, [tf.concat([before, rows], 1) as tf.Tensor3D], window);
+    return { output, after: lastRows(before, rows, lengths, window - 1) };
   }
 }
