@@ -7,7 +7,7 @@ export interface KernelExports {
   // prettier-ignore
   batchGemm(batch: number, m: number, n: number, k: number, a: number, strideA: number, lda: number, transposeA: boolean, b: number, strideB: number, ldb: number, transposeB: boolean, c: number, strideC: number, ldc: number, pack: number): void;
   addBias(rows: number, n: number, x: number, bias: number, floor: number): void;
-  linearForwardBytes(heads: number, keyDim: number, valueDim: number, group: number): number;
+  linearForwardBytes(heads: number, keyDim: number, valueDim: number): number;
   // prettier-ignore
   linearForward(batch: number, length: number, heads: number, group: number, keyDim: number, valueDim: number, mode: number, scale: number, query: number, key: number, value: number, decay: number, beta: number, initial: number, output: number, final: number, scratch: number): void;
   linearBackwardBytes(heads: number, keyDim: number, valueDim: number, length: number, delta: boolean): number;

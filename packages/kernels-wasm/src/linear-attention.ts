@@ -20,7 +20,7 @@ function forward(findHeap: FindHeap): FusedForward<LinearAttentionInputs, Linear
     const { batch, length, heads, group, keyDim, valueDim, decayMode } = sizesOf(inputs);
     const output = heap.output([batch, length, heads * group, valueDim]);
     const final = heap.output([batch, heads, keyDim, valueDim]);
-    heap.scratch(kernels.linearForwardBytes(heads, keyDim, valueDim, group), (scratch) => {
+    heap.scratch(kernels.linearForwardBytes(heads, keyDim, valueDim), (scratch) => {
       const [q, k, v, g, b, s, o, f] = [query, key, value, logDecay, beta, state, output, final].map((tensor) => heap.pointer(tensor));
       const sizes = [batch, length, heads, group, keyDim, valueDim, decayMode] as const;
       kernels.linearForward(...sizes, attributes.scale, q!, k!, v!, g!, b!, s!, o!, f!, scratch);

@@ -2,22 +2,14 @@ export { addBias } from './epilogue';
 // the tiles and packers are exported so that they stay functions of their own: V8 optimises a function when it has been called often
 export { setEdge, stripColumns, stripRows, tileOne } from './tile';
 export { batchGemm, dot, gemm, gemmPacked, gemmPackedTransposed, packBytes, packRows, packTransposed, vectorTimesRows } from './gemm';
-export {
-  addLowerTimesPanels,
-  applyPending,
-  chunkDecays,
-  lowerProduct,
-  prepareKeys,
-  scaleRows,
-  solveUpdate,
-  valuesToPanels,
-} from './linear-chunk';
+export { chunkDecays, packKeyHat, prepareKeys, prepareQueries, solveUpdate } from './linear-chunk';
+export { copyScaled, scaleByColumn, scaleByRow, sumProducts, transposeRows, writeRows as writeTensorRows } from './linear-rows';
+export { addColumnsTimesRows, addLowerTimesRows, addUpperTimesRows, columnStrip, lowerProduct, rowsTimes } from './linear-tile';
 export { linearForward, linearForwardBytes } from './linear-forward';
 export { touch } from './linear-memory';
 export { linearBackward } from './linear-backward';
-export { addLowerTimesKeys, addUpperTimesPanels, lowerValueProduct, solveBackward } from './linear-backward-products';
+export { solveBackward, writeDecayGradient, writeKeyGradient, writeQueryGradient } from './linear-backward-products';
 export { linearBackwardBytes } from './linear-backward-scratch';
-export { transposePanels } from './linear-chunk';
 export {
   addBiases,
   attentionRule,

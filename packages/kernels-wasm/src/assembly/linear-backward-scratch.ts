@@ -1,6 +1,9 @@
-import { CHUNK, ROWS_PANEL, SQUARE_STRIDE, keyStride, layoutChunk, stateBytes, usePending, valuePanels } from './linear-chunk';
+import { CHUNK, SQUARE_STRIDE, keyStride, layoutChunk, transposedBytes, usePending, valuePadded, valueStride } from './linear-chunk';
 
-// scratch of the gradient of linear attention
+// scratch of the gradient of linear attention. States lie transposed, [valueDim][keyPadded]: so do most products want them, and none needs both forms
+
+/** bytes from one value column to the next where a chunk's rows lie transposed: [valuePadded][CHUNK] */
+export const COLUMN_STRIDE: usize = CHUNK * 4;
 
 export let segment: i32 = 0; // chunks whose states are kept
 export let heads: i32 = 0; // heads that take turns
@@ -11,8 +14,7 @@ export let place: usize = 0; // [4] chunks, chunk whose gradient comes next, seg
 export let starts: usize = 0; // [length + 1] first token of each chunk
 export let chunkStates: usize = 0; // [segment] states
 export let segmentStates: usize = 0; // [segments] states
-export let updates: usize = 0; // [segment] U in panels
-export let raws: usize = 0; // [segment] X in panels (delta rules)
+export let raws: usize = 0; // [segment][CHUNK][valueStride] X: the update before beta (delta rules)
 export let state: usize = 0;
 export let dState: usize = 0;
 export let nextDecay: usize = 0; // [keyStride] first decay of the chunk after this one
@@ -23,23 +25,18 @@ export let updateBytes: usize = 0;
 export let segments: i32 = 0;
 export let tokens: i32 = 0;
 export let withRaws: bool = false;
-export let stateT: usize = 0; // [keyPanels][valuePanels * 8][8]
-export let dStateT: usize = 0;
-export let transposedPanel: usize = 0;
-export let dUpdate: usize = 0; // panels
-export let dOut: usize = 0; // panels
-export let updateT: usize = 0; // [3][valuePanels * 8][8]
-export let updateRows: usize = 0; // [CHUNK][valuePanels * 8]
-export let dRows: usize = 0; // [CHUNK][valuePanels * 8]
-export let keyHatRows: usize = 0; // panels [keyPanels][CHUNK][8]
-export let keyTildeRows: usize = 0;
-export let queryRows: usize = 0;
+export let keyTildePanels: usize = 0; // [3][keyDim][8]: transposed
+export let columns: usize = 0; // [valuePadded][CHUNK] rows of the chunk transposed; those beyond valueDim stay zero
+export let update: usize = 0; // [CHUNK][valueStride] U
+export let updatePanels: usize = 0; // [3][valueDim][8]: U transposed
+export let dUpdate: usize = 0; // [CHUNK][valueStride]
+export let dOut: usize = 0; // [CHUNK][valueStride]
 export let dSquare: usize = 0;
 export let dQuery: usize = 0; // [CHUNK][keyStride]
 export let dKeyTilde: usize = 0;
 export let dKeyHat: usize = 0;
-export let dLog: usize = 0; // [CHUNK][keyStride] gradient of the sums of log decays
-export let dBetas: usize = 0;
+export let dLog: usize = 0; // [CHUNK][keyStride] gradient of the sums of log decays; with decays per head [CHUNK] sums over the channels
+export let dBetas: usize = 0; // [CHUNK][4]
 export let firstDecay: usize = 0; // [keyStride] of the chunk
 export let along: usize = 0; // [keyStride] sum over v of S dS, at the start of the chunk
 
@@ -47,13 +44,12 @@ export let along: usize = 0; // [keyStride] sum over v of S dS, at the start of 
 export function useHead(i: i32): usize {
   place = headBlock + headBytes * i;
   starts = place + 16;
-  chunkStates = (starts + (<usize>(tokens + 1) << 2) + 15) & ~15;
-  segmentStates = chunkStates + stateBytes * segment;
-  updates = segmentStates + stateBytes * segments;
-  raws = updates + updateBytes * segment;
+  chunkStates = (starts + (<usize>(tokens + 1) << 2) + 63) & ~63;
+  segmentStates = chunkStates + transposedBytes * segment;
+  raws = segmentStates + transposedBytes * segments;
   state = raws + (withRaws ? updateBytes * segment : 0);
-  dState = state + stateBytes;
-  nextDecay = dState + stateBytes;
+  dState = state + transposedBytes;
+  nextDecay = dState + transposedBytes;
   nextAlong = nextDecay + keyStride;
   headPending = nextAlong + keyStride;
   usePending(headPending);
@@ -62,34 +58,27 @@ export function useHead(i: i32): usize {
 
 /** Lays the scratch out from `at`; returns the end. */
 export function layoutBackward(at: usize, allHeads: i32, dk: i32, dv: i32, length: i32, delta: bool): usize {
-  at = layoutChunk(at, dk, dv, 1);
-  updateBytes = ROWS_PANEL * valuePanels;
-  const square = SQUARE_STRIDE * CHUNK + 64;
-  const keyRows = keyStride * CHUNK + 64;
-  const keyPanels = ROWS_PANEL * (keyStride >> 5);
-  const transposed = <usize>(keyStride >> 5);
-  transposedPanel = <usize>valuePanels << 8;
-  stateT = at;
-  dStateT = stateT + transposedPanel * transposed;
-  dUpdate = dStateT + transposedPanel * transposed;
-  dOut = dUpdate + updateBytes;
-  updateT = dOut + updateBytes;
-  updateRows = updateT + transposedPanel * 3;
-  dRows = updateRows + updateBytes;
-  keyHatRows = dRows + updateBytes;
-  keyTildeRows = keyHatRows + keyPanels;
-  queryRows = keyTildeRows + keyPanels;
-  dSquare = queryRows + keyPanels;
-  dQuery = dSquare + square;
-  dKeyTilde = dQuery + keyRows;
-  dKeyHat = dKeyTilde + keyRows;
-  dLog = dKeyHat + keyRows;
-  dBetas = dLog + keyRows;
-  firstDecay = dBetas + CHUNK * 4;
+  at = layoutChunk(at, dk, dv);
+  updateBytes = valueStride * CHUNK;
+  const values = updateBytes + 64;
+  const keys = keyStride * CHUNK + 64;
+  keyTildePanels = at;
+  columns = keyTildePanels + (<usize>dk << 5) * 3;
+  update = columns + COLUMN_STRIDE * valuePadded;
+  updatePanels = update + values;
+  dUpdate = updatePanels + (<usize>dv << 5) * 3;
+  dOut = dUpdate + values;
+  dSquare = dOut + values;
+  dQuery = dSquare + SQUARE_STRIDE * CHUNK + 64;
+  dKeyTilde = dQuery + keys;
+  dKeyHat = dKeyTilde + keys;
+  dLog = dKeyHat + keys;
+  dBetas = dLog + keys;
+  firstDecay = dBetas + CHUNK * 16;
   along = firstDecay + keyStride;
-  headBlock = (along + keyStride + 64 + 15) & ~15;
+  headBlock = (along + keyStride + 127) & ~63;
   // as many states as chunks of full length need, but no more than 64 MiB: for as many heads as that holds, or for one
-  const room = <i32>(<usize>0x4000000 / stateBytes);
+  const room = <i32>(<usize>0x4000000 / transposedBytes);
   const chunks = (length + CHUNK - 1) / CHUNK;
   segment = max(16, min(chunks, room));
   segments = (length + segment - 1) / segment + 1;
@@ -97,7 +86,7 @@ export function layoutBackward(at: usize, allHeads: i32, dk: i32, dv: i32, lengt
   tokens = length;
   withRaws = delta;
   headBytes = 0;
-  headBytes = (useHead(0) - headBlock + 15) & ~15;
+  headBytes = (useHead(0) - headBlock + 63) & ~63;
   return headBlock + headBytes * heads;
 }
 

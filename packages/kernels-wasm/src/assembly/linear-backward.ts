@@ -1,20 +1,18 @@
-import { splat } from './lanes';
-import { gemmPacked, gemmPackedTransposed, packRows } from './gemm';
+import { packTransposed } from './gemm';
+import { transposeMatrix } from './copy';
 import {
-  CHUNK, ROWS_PANEL, applyPending, betas, chunkDecays, clearUpper, copyRow, eRows, keyDim, keyHat, keyStride, keyTilde, loadState, lowerProduct, nSquare,
-  pSquare, panelsToRows, panelsToTensor, pending, prepareKeys, queryTilde, resetPending, rowsTimesState, scaleRows, solveUpdate, stateBytes, statePanel,
-  storeState, takePending, transposePanels, valueDim, valuePanels, valuesToPanels,
+  CHUNK, SQUARE_STRIDE, applyPendingTransposed, betas, chunkDecays, clearUpper, fillRow, keyDim, keyHat, keyHatPanels, keyPadded, keyStride, keyTilde,
+  lastDecays, nSquare, pSquare, packKeyHat, pending, prepareKeys, prepareQueries, queryTilde, readBetas, solveUpdate, takePending, transposedBytes, valueDim,
+  valuePadded, valueStride,
 } from './linear-chunk';
 import { touch } from './linear-memory';
+import { copyScaled, scaleByColumn, scaleByRow, sumProducts, transposeRows, writeRows } from './linear-rows';
+import { addColumnsTimesRows, addLowerTimesRows, addUpperTimesRows, lowerProduct, rowsTimes } from './linear-tile';
 import {
-  along, chunkStates, dBetas, dKeyHat, dKeyTilde, dLog, dOut, dQuery, dRows, dSquare, dState, dStateT, dUpdate, firstDecay, heads, keyHatRows, keyTildeRows,
-  layoutBackward, nextAlong, nextDecay, place, queryRows, raws, segment, segmentStates, starts, state, stateT, transposedPanel, updateBytes, updateRows,
-  updateT, updates, useHead,
+  COLUMN_STRIDE, along, chunkStates, columns, dKeyHat, dKeyTilde, dOut, dQuery, dSquare, dState, dUpdate, firstDecay, heads, keyTildePanels, layoutBackward,
+  nextAlong, nextDecay, place, raws, segment, segmentStates, starts, state, update, updateBytes, updatePanels, useHead,
 } from './linear-backward-scratch';
-import {
-  addLowerTimesKeys, addUpperTimesPanels, lowerValueProduct, productRows, rowProducts, scaleState, solveBackward, writeDecayGradient, writeKeyGradient,
-  writeQueryGradient,
-} from './linear-backward-products';
+import { solveBackward, writeBetaGradient, writeDecayGradient, writeKeyGradient, writeQueryGradient } from './linear-backward-products';
 
 // gradient of linear attention: the states at the chunks' starts are computed again and kept for one segment of chunks at a time, then the chunks are walked backwards
 
@@ -40,6 +38,7 @@ export function linearBackward(
   gQuery: usize, gKey: usize, gValue: usize, gDecay: usize, gBeta: usize, gInitial: usize, scratch: usize,
 ): void {
   layoutBackward(scratch, allHeads, dk, dv, length, beta != 0);
+  memory.fill(columns, 0, COLUMN_STRIDE * valuePadded);
   groupSize = group;
   decayMode = mode;
   outputScale = scale;
@@ -61,8 +60,8 @@ export function linearBackward(
       const count = min(heads, allHeads - from);
       for (let i = 0; i < count; i++) {
         useHead(i);
-        resetPending();
-        loadState(initial ? initial + <usize>(b * allHeads + from + i) * stateSize : 0, state);
+        fillRow(pending, 1);
+        loadTransposed(initial ? initial + <usize>(b * allHeads + from + i) * stateSize : 0, state);
         store<i32>(place, 0);
       }
       for (let turn = 0; turn < length; turn += TURN) {
@@ -83,10 +82,10 @@ export function linearBackward(
         store<i32>(starts + (<usize>chunks << 2), length);
         store<i32>(place, chunks - 1, 4);
         store<i32>(place, (chunks - 1) / segment, 8);
-        applyPending(mode, 0, state);
-        loadState(dFinal + <usize>(b * allHeads + from + i) * stateSize, dState);
-        rowProducts(state, dState, nextAlong);
-        for (let d: usize = 0; d < keyStride; d += 16) v128.store(nextDecay + d, splat(1));
+        applyPendingTransposed(mode, 0, state);
+        loadTransposed(dFinal + <usize>(b * allHeads + from + i) * stateSize, dState);
+        if (mode) sumProducts(valueDim, state, dState, keyStride, nextAlong);
+        fillRow(nextDecay, 1);
       }
       for (let turn = lastTurn; turn >= 0; turn -= TURN) {
         const first = batchRow + turn;
@@ -107,7 +106,7 @@ export function linearBackward(
             const headBeta = beta ? beta + (h << 2) : 0;
             keepSegment(n, key + h * keyStep, value + h * valueStep, decay + h * decayStep, headBeta);
             backwardChunk(
-              n, query + h * keyStep * group, key + h * keyStep, decay + h * decayStep, headBeta, dOutput + h * valueStep * group,
+              n, query + h * keyStep * group, key + h * keyStep, value + h * valueStep, decay + h * decayStep, headBeta, dOutput + h * valueStep * group,
               gQuery + h * keyStep * group, gKey + h * keyStep, gValue + h * valueStep, gDecay + h * decayStep, gBeta + (h << 2),
             );
             n--;
@@ -118,9 +117,8 @@ export function linearBackward(
       if (gInitial) {
         for (let i = 0; i < count; i++) {
           useHead(i);
-          resetPending();
-          if (mode) scaleState(dState, nextDecay, pending);
-          storeState(dState, gInitial + <usize>(b * allHeads + from + i) * stateSize);
+          if (mode) scaleByColumn(dv, dState, nextDecay, keyStride);
+          transposeMatrix(dv, dk, dState, keyStride, gInitial + <usize>(b * allHeads + from + i) * stateSize, <usize>dv << 2);
         }
       }
     }
@@ -134,8 +132,8 @@ function forwardTurn(t: i32, end: i32, key: usize, value: usize, decay: usize, b
     const row = batchRow + t;
     const count = chunkDecays(decayMode, decay + row * decayToken, decayToken, min(CHUNK, end - t));
     store<i32>(starts + (<usize>chunk << 2), t);
-    applyPending(decayMode, count, state);
-    if (chunk % segment == 0) memory.copy(segmentStates + <usize>(chunk / segment) * stateBytes, state, stateBytes);
+    applyPendingTransposed(decayMode, count, state);
+    if (chunk % segment == 0) memory.copy(segmentStates + <usize>(chunk / segment) * transposedBytes, state, transposedBytes);
     forwardChunk(count, chunk % segment, key + row * keyToken, value + row * valueToken, beta ? beta + row * betaToken : 0);
     t += count;
     chunk++;
@@ -148,108 +146,115 @@ function keepSegment(n: i32, key: usize, value: usize, decay: usize, beta: usize
   const kept = n / segment;
   if (kept == load<i32>(place, 8)) return;
   store<i32>(place, kept, 8);
-  memory.copy(state, segmentStates + <usize>kept * stateBytes, stateBytes);
+  memory.copy(state, segmentStates + <usize>kept * transposedBytes, transposedBytes);
   for (let m = kept * segment; m <= n; m++) {
     const start = load<i32>(starts + (<usize>m << 2));
     const count = load<i32>(starts + (<usize>(m + 1) << 2)) - start;
     const row = batchRow + start;
     chunkDecays(decayMode, decay + row * decayToken, decayToken, count);
-    if (m == kept * segment) takePending(decayMode, count);
-    else applyPending(decayMode, count, state);
+    if (m == kept * segment) takePending(decayMode);
+    else applyPendingTransposed(decayMode, count, state);
     forwardChunk(count, m % segment, key + row * keyToken, value + row * valueToken, beta ? beta + row * betaToken : 0);
   }
 }
 
+/** A state transposed from a [keyDim, valueDim] tensor; 0 means zeros. */
+function loadTransposed(from: usize, to: usize): void {
+  if (!from || keyDim < keyPadded) memory.fill(to, 0, transposedBytes);
+  if (from) transposeMatrix(keyDim, valueDim, from, <usize>valueDim << 2, to, keyStride);
+}
+
 /** Gradients of chunk n of one head; dState moves from the chunk's end to its start. */
 function backwardChunk(
-  n: i32, query: usize, key: usize, decay: usize, beta: usize, dOutput: usize,
+  n: i32, query: usize, key: usize, value: usize, decay: usize, beta: usize, dOutput: usize,
   gQuery: usize, gKey: usize, gValue: usize, gDecay: usize, gBeta: usize,
 ): void {
   const mode = decayMode;
   const delta = beta != 0;
-  const valueRow = <usize>valuePanels << 5;
-  const keyPanelCount = <i32>(keyStride >> 5);
-  const keyPadded = keyPanelCount << 3;
   const slot = <usize>(n % segment);
-  const s0 = chunkStates + slot * stateBytes;
-  const u = updates + slot * updateBytes;
+  const s0 = chunkStates + slot * transposedBytes;
+  const raw = raws + slot * updateBytes;
   const start = load<i32>(starts + (<usize>n << 2));
   const count = load<i32>(starts + (<usize>(n + 1) << 2)) - start;
   const row = batchRow + start;
   if (mode) {
-    resetPending();
+    fillRow(pending, 1);
     chunkDecays(mode, decay + row * decayToken, decayToken, count);
-    copyRow(pending, firstDecay);
-    scaleState(dState, eRows + <usize>(count - 1) * keyStride, nextDecay);
+    memory.copy(firstDecay, pending, keyStride);
+    scaleByColumn(1, nextDecay, lastDecays, keyStride);
+    scaleByColumn(valueDim, dState, nextDecay, keyStride);
   }
-  prepareKeys(mode, count, key + row * keyToken, keyToken);
-  packRows(CHUNK, keyPadded, keyHat, keyStride, keyHatRows);
-  transposePanels(keyDim, valuePanels, s0, statePanel, stateT, transposedPanel);
-  transposePanels(keyDim, valuePanels, dState, statePanel, dStateT, transposedPanel);
-  transposePanels(CHUNK, valuePanels, u, ROWS_PANEL, updateT, transposedPanel);
-  panelsToRows(count, u, updateRows);
-  memory.fill(dLog, 0, keyStride * CHUNK);
+  prepareKeys(mode, delta, count, key + row * keyToken, keyToken);
+  packKeyHat(count);
+  if (delta) {
+    readBetas(count, beta + row * betaToken, betaToken);
+    scaleByRow(count, raw, betas, update, valueStride);
+  } else {
+    copyScaled(count, valueDim, value + row * valueToken, valueToken, 1, update, valueStride);
+  }
+  packTransposed(valueDim, count, update, valueStride, updatePanels);
   // what the state after the chunk says
-  rowsTimesState(count, keyHat, dState, dUpdate, 1, false);
-  gemmPacked(count, keyPadded, valueDim, updateRows, valueRow, dStateT, transposedPanel, dKeyHat, keyStride, 32, 1, false);
+  columnsOf(dState, keyHatPanels, count, 1);
+  transposeRows(count, valuePadded, columns, COLUMN_STRIDE, dUpdate, valueStride, false);
+  rowsTimes(count, keyPadded, valueDim, update, valueStride, dState, keyStride, 32, dKeyHat, keyStride, 1, false);
   for (let g = 0; g < groupSize; g++) {
-    const rows = dOutput + row * outToken + ((<usize>(g * valueDim)) << 2);
     const queryOffset = row * queryToken + ((<usize>(g * keyDim)) << 2);
-    scaleRows(mode, count, query + queryOffset, queryToken, outputScale, queryTilde);
-    packRows(CHUNK, keyPadded, queryTilde, keyStride, queryRows);
-    lowerProduct(count, queryTilde, pSquare);
+    prepareQueries(mode, count, query + queryOffset, queryToken, outputScale);
+    copyScaled(count, valueDim, dOutput + row * outToken + ((<usize>(g * valueDim)) << 2), outToken, 1, dOut, valueStride);
+    lowerProduct(count, keyDim, queryTilde, keyStride, keyHatPanels, pSquare, SQUARE_STRIDE, 1);
     clearUpper(count, pSquare, false);
-    valuesToPanels(count, rows, outToken, dOut);
-    addUpperTimesPanels(count, pSquare, dOut, valuePanels, dUpdate, 32, ROWS_PANEL);
-    lowerValueProduct(count, rows, outToken, dSquare, 1);
+    addUpperTimesRows(count, valuePadded, pSquare, SQUARE_STRIDE, dOut, valueStride, dUpdate, valueStride);
+    lowerProduct(count, valueDim, dOut, valueStride, updatePanels, dSquare, SQUARE_STRIDE, 1);
     clearUpper(count, dSquare, false);
-    gemmPacked(count, keyPadded, valueDim, rows, outToken, stateT, transposedPanel, dQuery, keyStride, 32, 1, false);
-    addLowerTimesKeys(count, dSquare, keyHatRows, dQuery);
-    addUpperTimesPanels(count, dSquare, queryRows, keyPanelCount, dKeyHat, keyStride, 32);
-    gemmPackedTransposed(keyDim, valuePanels << 3, count, queryTilde, keyStride, dOut, ROWS_PANEL, dState, 32, statePanel, 1, true);
-    if (mode) productRows(count, queryTilde, dQuery, dLog, 1);
-    writeQueryGradient(mode, count, outputScale, gQuery + queryOffset, queryToken);
+    rowsTimes(count, keyPadded, valueDim, dOut, valueStride, s0, keyStride, 32, dQuery, keyStride, 1, false);
+    addLowerTimesRows(count, keyPadded, dSquare, SQUARE_STRIDE, keyHat, keyStride, dQuery, keyStride);
+    addUpperTimesRows(count, keyPadded, dSquare, SQUARE_STRIDE, queryTilde, keyStride, dKeyHat, keyStride);
+    addColumnsTimesRows(valueDim, keyPadded, count, dOut, valueStride, queryTilde, keyStride, dState, keyStride, 1);
+    writeQueryGradient(mode, g == 0, count, outputScale, gQuery + queryOffset, queryToken);
   }
   if (delta) {
-    for (let i = 0; i < count; i++) store<f32>(betas + (<usize>i << 2), load<f32>(beta + (row + i) * betaToken));
-    memory.fill(dBetas, 0, CHUNK * 4);
-    lowerProduct(count, keyTilde, nSquare);
-    solveBackward(count, dUpdate, raws + slot * updateBytes);
-    for (let i = 0; i < count; i++) store<f32>(gBeta + (row + i) * betaToken, load<f32>(dBetas + (<usize>i << 2)));
-    panelsToRows(count, dUpdate, dRows);
-    lowerValueProduct(count, dRows, valueRow, dSquare, -1);
+    lowerProduct(count, keyDim, keyTilde, keyStride, keyHatPanels, nSquare, SQUARE_STRIDE, 1);
+    solveBackward(count, dUpdate, raw);
+    writeBetaGradient(count, gBeta + row * betaToken, betaToken);
+    lowerProduct(count, valueDim, dUpdate, valueStride, updatePanels, dSquare, SQUARE_STRIDE, -1);
     clearUpper(count, dSquare, true);
-    // without decays K~ is K^
-    const keyRows = mode ? keyTildeRows : keyHatRows;
-    if (mode) packRows(CHUNK, keyPadded, keyTilde, keyStride, keyRows);
-    gemmPacked(count, keyPadded, valueDim, dRows, valueRow, stateT, transposedPanel, dKeyTilde, keyStride, 32, -1, false);
-    addLowerTimesKeys(count, dSquare, keyHatRows, dKeyTilde);
-    addUpperTimesPanels(count, dSquare, keyRows, keyPanelCount, dKeyHat, keyStride, 32);
-    gemmPackedTransposed(keyDim, valuePanels << 3, count, keyTilde, keyStride, dUpdate, ROWS_PANEL, dState, 32, statePanel, -1, true);
-    if (mode) productRows(count, keyTilde, dKeyTilde, dLog, 1);
+    rowsTimes(count, keyPadded, valueDim, dUpdate, valueStride, s0, keyStride, 32, dKeyTilde, keyStride, -1, false);
+    addLowerTimesRows(count, keyPadded, dSquare, SQUARE_STRIDE, keyHat, keyStride, dKeyTilde, keyStride);
+    addUpperTimesRows(count, keyPadded, dSquare, SQUARE_STRIDE, keyTilde, keyStride, dKeyHat, keyStride);
+    addColumnsTimesRows(valueDim, keyPadded, count, dUpdate, valueStride, keyTilde, keyStride, dState, keyStride, -1);
   }
-  panelsToTensor(count, dUpdate, gValue + row * valueToken, valueToken);
+  writeRows(count, valueDim, dUpdate, valueStride, gValue + row * valueToken, valueToken);
   writeKeyGradient(mode, delta, count, gKey + row * keyToken, keyToken);
   if (mode) {
-    productRows(count, keyHat, dKeyHat, dLog, -1);
-    rowProducts(s0, dState, along);
+    sumProducts(valueDim, s0, dState, keyStride, along);
     writeDecayGradient(mode, count, gDecay + row * decayToken, decayToken);
-    copyRow(along, nextAlong);
-    copyRow(firstDecay, nextDecay);
+    memory.copy(nextAlong, along, keyStride);
+    memory.copy(nextDecay, firstDecay, keyStride);
   }
 }
 
-/** Keeps the state of one chunk, and computes and keeps its update; `state` moves on to the chunk's end. */
+/** columns[v, i] = alpha * sum over d of state[v, d] rows[i, d], for rows that lie packed and transposed. */
+function columnsOf(transposed: usize, panels: usize, count: i32, alpha: f32): void {
+  rowsTimes(valueDim, (count + 7) & ~7, keyDim, transposed, keyStride, panels, 32, <usize>keyDim << 5, columns, COLUMN_STRIDE, alpha, false);
+}
+
+/** Keeps the state of one chunk, and computes its update; `state` moves on to the chunk's end. */
 function forwardChunk(count: i32, slot: i32, key: usize, value: usize, beta: usize): void {
-  const u = updates + <usize>slot * updateBytes;
-  memory.copy(chunkStates + <usize>slot * stateBytes, state, stateBytes);
-  prepareKeys(decayMode, count, key, keyToken);
-  valuesToPanels(count, value, valueToken, u);
+  memory.copy(chunkStates + <usize>slot * transposedBytes, state, transposedBytes);
+  prepareKeys(decayMode, beta != 0, count, key, keyToken);
+  copyScaled(count, valueDim, value, valueToken, 1, update, valueStride);
   if (beta) {
-    for (let i = 0; i < count; i++) store<f32>(betas + (<usize>i << 2), load<f32>(beta + <usize>i * betaToken));
-    lowerProduct(count, keyTilde, nSquare);
-    rowsTimesState(count, keyTilde, state, u, -1, true);
-    solveUpdate(count, u, raws + <usize>slot * updateBytes);
+    readBetas(count, beta, betaToken);
+    packKeyHat(count);
+    let panels = keyHatPanels;
+    if (decayMode) {
+      panels = keyTildePanels;
+      packTransposed(keyDim, count, keyTilde, keyStride, panels);
+    }
+    lowerProduct(count, keyDim, keyTilde, keyStride, keyHatPanels, nSquare, SQUARE_STRIDE, 1);
+    columnsOf(state, panels, count, -1);
+    transposeRows(count, valuePadded, columns, COLUMN_STRIDE, update, valueStride, true);
+    solveUpdate(count, update, raws + <usize>slot * updateBytes);
   }
-  gemmPackedTransposed(keyDim, valuePanels << 3, count, keyHat, keyStride, u, ROWS_PANEL, state, 32, statePanel, 1, true);
+  addColumnsTimesRows(valueDim, keyPadded, count, update, valueStride, keyHat, keyStride, state, keyStride, 1);
 }

@@ -1,8 +1,9 @@
-import { exp1, expDecay4, loadSome, nfma, splat, storeSome } from './lanes';
-import { gemmPacked, packRows, packTransposed } from './gemm';
-import { stripRows } from './tile';
+import { exp1, expDecay4, loadSome, nfma, splat } from './lanes';
+import { packTransposed } from './gemm';
+import { strip } from './tile';
+import { copyScaled, scaleByColumn } from './linear-rows';
 
-// one chunk of linear attention for one state head: decays, the two triangular matrices, the update.
+// one chunk of linear attention for one state head: decays, the keys, the two triangular matrices, the update.
 //
 // with e_i the product of the decays of tokens 1..i of the chunk (e_0 = 1; the decay of token 0 is applied to the state before the chunk):
 //   keys    K~_i = k_i e_i   K^_i = k_i / e_i     queries Q~_i = scale q_i e_i
@@ -15,22 +16,24 @@ export const CHUNK: i32 = 24;
 
 export let keyDim: i32 = 0;
 export let valueDim: i32 = 0;
-/** padded row strides in bytes, and numbers of panels */
+/** widths padded to whole vectors of eight, and the bytes of such a row */
+export let keyPadded: i32 = 0;
+export let valuePadded: i32 = 0;
 export let keyStride: usize = 0;
-export let valuePanels: i32 = 0;
-/** bytes of the state in panels: [valuePanels][keyDim][8] */
-export let statePanel: usize = 0;
+export let valueStride: usize = 0;
+/** bytes of a state [keyDim][valuePadded], and of one transposed: [valueDim][keyPadded] */
 export let stateBytes: usize = 0;
-/** bytes of one panel of chunk rows: [CHUNK][8] */
-export const ROWS_PANEL: usize = CHUNK * 32;
+export let transposedBytes: usize = 0;
 /** bytes of a row of the CHUNK x CHUNK matrices, with room for reads beyond the end */
 export const SQUARE_STRIDE: usize = CHUNK * 4;
 
-export let eRows: usize = 0; // [CHUNK][keyStride] e_i
+let eRows: usize = 0; // [CHUNK][keyStride] e_i, with decays per channel
+let eHeads: usize = 0; // [CHUNK] e_i, with decays per head
+export let lastDecays: usize = 0; // [keyStride] e of the chunk's last token
 export let keyTilde: usize = 0; // [CHUNK][keyStride]
 export let keyHat: usize = 0; // [CHUNK][keyStride]: its own rows, or those of keyTilde where there are no decays
 let keyHatOwn: usize = 0;
-export let queryTilde: usize = 0; // [group][CHUNK][keyStride]
+export let queryTilde: usize = 0; // [CHUNK][keyStride]
 export let keyHatPanels: usize = 0; // [3][keyDim][8]: transposed
 export let nSquare: usize = 0; // [CHUNK][CHUNK]
 export let pSquare: usize = 0; // [CHUNK][CHUNK]
@@ -38,37 +41,34 @@ export let betas: usize = 0; // [CHUNK]
 export let pending: usize = 0; // [keyStride] factor of the state's rows before the next chunk
 
 /** Lays the chunk's scratch out from `at`; returns the end. */
-export function layoutChunk(at: usize, dk: i32, dv: i32, group: i32): usize {
+export function layoutChunk(at: usize, dk: i32, dv: i32): usize {
   keyDim = dk;
   valueDim = dv;
-  keyStride = <usize>((dk + 7) & ~7) << 2;
-  valuePanels = (dv + 7) >> 3;
-  statePanel = <usize>dk << 5;
-  stateBytes = statePanel * valuePanels;
+  keyPadded = (dk + 7) & ~7;
+  valuePadded = (dv + 7) & ~7;
+  keyStride = <usize>keyPadded << 2;
+  valueStride = <usize>valuePadded << 2;
+  stateBytes = valueStride * dk;
+  transposedBytes = keyStride * dv;
   const rows = keyStride * CHUNK + 64;
   eRows = at;
-  keyTilde = eRows + rows;
+  eHeads = eRows + rows;
+  lastDecays = eHeads + CHUNK * 4;
+  keyTilde = lastDecays + keyStride;
   keyHatOwn = keyTilde + rows;
   keyHat = keyHatOwn;
   queryTilde = keyHatOwn + rows;
-  keyHatPanels = queryTilde + rows * group;
-  nSquare = keyHatPanels + statePanel * 3;
+  keyHatPanels = queryTilde + rows;
+  nSquare = keyHatPanels + (<usize>dk << 5) * 3;
   pSquare = nSquare + SQUARE_STRIDE * CHUNK + 64;
   betas = pSquare + SQUARE_STRIDE * CHUNK + 64;
   pending = betas + CHUNK * 4;
   return pending + keyStride + 64;
 }
 
-/** Bytes from one query head's rows to the next in queryTilde. */
 // @ts-ignore: decorator
 @inline
-export function queryStep(): usize {
-  return keyStride * CHUNK + 64;
-}
-
-// @ts-ignore: decorator
-@inline
-function loadRow(p: usize, d: i32, extent: i32): v128 {
+export function loadRow(p: usize, d: i32, extent: i32): v128 {
   return d + 4 <= extent ? v128.load(p + (<usize>d << 2)) : d < extent ? loadSome(p + (<usize>d << 2), extent - d) : splat(0);
 }
 
@@ -77,9 +77,24 @@ export function usePending(row: usize): void {
   pending = row;
 }
 
-/** Sets the pending factors of the state to 1. */
-export function resetPending(): void {
-  for (let d: usize = 0; d < keyStride; d += 16) v128.store(pending + d, splat(1));
+/** Fills a row of factors. */
+export function fillRow(row: usize, x: f32): void {
+  const s = splat(x);
+  for (let d: usize = 0; d < keyStride; d += 16) v128.store(row + d, s);
+}
+
+/** e of token i with decays per head, or 1. */
+// @ts-ignore: decorator
+@inline
+export function headDecay(mode: i32, i: i32): f32 {
+  return mode == 1 ? load<f32>(eHeads + (<usize>i << 2)) : 1;
+}
+
+/** Row of e of token i, with decays per channel. */
+// @ts-ignore: decorator
+@inline
+export function channelDecays(i: i32): usize {
+  return eRows + <usize>i * keyStride;
 }
 
 /**
@@ -88,31 +103,32 @@ export function resetPending(): void {
  */
 export function chunkDecays(mode: i32, g: usize, gStride: usize, longest: i32): i32 {
   if (mode == 0) return longest;
+  if (mode == 1) {
+    const first = splat(exp1(load<f32>(g)));
+    for (let d: usize = 0; d < keyStride; d += 16) v128.store(pending + d, f32x4.mul(v128.load(pending + d), first));
+    let e: f32 = 1;
+    store<f32>(eHeads, e);
+    let i = 1;
+    for (; i < longest; i++) {
+      g += gStride;
+      const next = e * exp1(load<f32>(g));
+      if (!(next >= 1e-18 && next <= 1e18)) break;
+      e = next;
+      store<f32>(eHeads + (<usize>i << 2), e);
+    }
+    fillRow(lastDecays, e);
+    return i;
+  }
   const dims = <i32>(keyStride >> 2);
   const low = splat(1e-18);
   const high = splat(1e18);
-  if (mode == 1) {
-    const first = splat(exp1(load<f32>(g)));
-    for (let d: usize = 0; d < keyStride; d += 16) {
-      v128.store(pending + d, f32x4.mul(v128.load(pending + d), first));
-      v128.store(eRows + d, splat(1));
-    }
-    let e: f32 = 1;
-    for (let i = 1; i < longest; i++) {
-      g += gStride;
-      e *= exp1(load<f32>(g));
-      if (!(e >= 1e-18 && e <= 1e18)) return i;
-      const row = eRows + <usize>i * keyStride;
-      for (let d: usize = 0; d < keyStride; d += 16) v128.store(row + d, splat(e));
-    }
-    return longest;
-  }
   for (let d = 0; d < dims; d += 4) {
     const at = <usize>d << 2;
     v128.store(pending + at, f32x4.mul(v128.load(pending + at), expDecay4(loadRow(g, d, keyDim))));
     v128.store(eRows + at, splat(1));
   }
-  for (let i = 1; i < longest; i++) {
+  let i = 1;
+  for (; i < longest; i++) {
     g += gStride;
     const row = eRows + <usize>i * keyStride;
     const before = row - keyStride;
@@ -123,108 +139,114 @@ export function chunkDecays(mode: i32, g: usize, gStride: usize, longest: i32): 
       v128.store(row + at, e);
       inside = v128.and(inside, v128.and(f32x4.ge(e, low), f32x4.le(e, high)));
     }
-    if (!i32x4.all_true(inside)) return i;
+    if (!i32x4.all_true(inside)) break;
   }
-  return longest;
+  memory.copy(lastDecays, eRows + <usize>(i - 1) * keyStride, keyStride);
+  return i;
 }
 
-/** rows of [count][dim] at x times the decays (exponent +1) and `factor`: Q~ and K~. */
-export function scaleRows(mode: i32, count: i32, x: usize, stride: usize, factor: f32, to: usize): void {
-  const dims = <i32>(keyStride >> 2);
+/** Q~: rows at x times `factor` and the decays. */
+export function prepareQueries(mode: i32, count: i32, x: usize, stride: usize, factor: f32): void {
+  if (mode == 0) return copyScaled(count, keyDim, x, stride, factor, queryTilde, keyStride);
+  if (mode == 1) {
+    for (let i = 0; i < count; i++) copyScaled(1, keyDim, x + <usize>i * stride, 0, factor * headDecay(1, i), queryTilde + <usize>i * keyStride, 0);
+    return;
+  }
   const s = splat(factor);
   for (let i = 0; i < count; i++) {
-    const row = to + <usize>i * keyStride;
     const e = eRows + <usize>i * keyStride;
-    for (let d = 0; d < dims; d += 4) {
+    const row = queryTilde + <usize>i * keyStride;
+    for (let d = 0; d < keyPadded; d += 4) {
       const at = <usize>d << 2;
-      let y = f32x4.mul(loadRow(x, d, keyDim), s);
-      if (mode) y = f32x4.mul(y, v128.load(e + at));
-      v128.store(row + at, y);
+      v128.store(row + at, f32x4.mul(f32x4.mul(loadRow(x, d, keyDim), s), v128.load(e + at)));
     }
     x += stride;
   }
 }
 
-/** Fills K~, K^ and the packed transpose of K^. Without decays K~ and K^ are one. */
-export function prepareKeys(mode: i32, count: i32, key: usize, keyTokenStride: usize): void {
-  const dims = <i32>(keyStride >> 2);
-  keyHat = mode ? keyHatOwn : keyTilde;
+/** Fills K~ (where the delta rule needs it) and K^. Without decays they are one. */
+export function prepareKeys(mode: i32, delta: bool, count: i32, key: usize, stride: usize): void {
   if (mode == 0) {
-    scaleRows(0, count, key, keyTokenStride, 1, keyTilde);
-  } else {
-    for (let i = 0; i < count; i++) {
-      const row = <usize>i * keyStride;
-      // with decays per head, all entries of a row are equal: one division does
-      const inverse = f32x4.div(splat(1), v128.load(eRows + row));
-      for (let d = 0; d < dims; d += 4) {
+    keyHat = keyTilde;
+    copyScaled(count, keyDim, key, stride, 1, keyTilde, keyStride);
+    return;
+  }
+  keyHat = keyHatOwn;
+  for (let i = 0; i < count; i++) {
+    const row = <usize>i * keyStride;
+    if (mode == 1) {
+      // all entries of a row have one factor: one division does
+      const e = headDecay(1, i);
+      if (delta) copyScaled(1, keyDim, key, 0, e, keyTilde + row, 0);
+      copyScaled(1, keyDim, key, 0, 1 / e, keyHat + row, 0);
+    } else {
+      for (let d = 0; d < keyPadded; d += 4) {
         const at = row + (<usize>d << 2);
         const x = loadRow(key, d, keyDim);
         const e = v128.load(eRows + at);
-        v128.store(keyTilde + at, f32x4.mul(x, e));
-        v128.store(keyHat + at, mode == 1 ? f32x4.mul(x, inverse) : f32x4.div(x, e));
+        if (delta) v128.store(keyTilde + at, f32x4.mul(x, e));
+        v128.store(keyHat + at, f32x4.div(x, e));
       }
-      key += keyTokenStride;
     }
+    key += stride;
   }
+}
+
+/** Fills the packed transpose of K^. */
+export function packKeyHat(count: i32): void {
   packTransposed(keyDim, count, keyHat, keyStride, keyHatPanels);
 }
 
-/** square[i, j] = rows_i · K^_j for the panels that reach the diagonal; entries above the diagonal are not meaningful. */
-export function lowerProduct(count: i32, rows: usize, square: usize): void {
-  for (let i = 0; i < count; i += 6) {
-    const height = min(6, count - i);
-    stripRows(keyDim, rows + <usize>i * keyStride, keyStride, keyHatPanels, statePanel, square + <usize>i * SQUARE_STRIDE, SQUARE_STRIDE, 32, (i + height + 7) & ~7, height, 1, false);
-  }
+/** Strengths of the chunk's writes, `stride` bytes apart. */
+export function readBetas(count: i32, beta: usize, stride: usize): void {
+  for (let i = 0; i < count; i++) store<f32>(betas + (<usize>i << 2), load<f32>(beta + <usize>i * stride));
 }
 
-/** Zeroes what lies above the diagonal (and on it, when strict) in the columns that products over rows 6n..6n+5 read. */
+/** Zeroes what lies above the diagonal (and on it, when strict) where products over six rows read: in the 6 x 6 blocks on the diagonal. */
 export function clearUpper(count: i32, square: usize, strict: bool): void {
-  for (let i = 0; i < CHUNK; i++) {
+  for (let i = 0; i < count; i++) {
     const row = square + <usize>i * SQUARE_STRIDE;
-    const from = i < count ? i + (strict ? 0 : 1) : 0;
-    for (let j = from; j < CHUNK; j++) store<f32>(row + (<usize>j << 2), 0);
+    const end = (i / 6) * 6 + 6;
+    for (let j = strict ? i : i + 1; j < end; j++) store<f32>(row + (<usize>j << 2), 0);
   }
 }
 
-/** state rows *= pending, and pending becomes e of the last token. */
-export function applyPending(mode: i32, count: i32, state: usize): void {
+/** state [keyDim][valuePadded] or transposed: rows or columns *= pending, and pending becomes e of the last token. */
+export function applyPendingTransposed(mode: i32, count: i32, state: usize): void {
   if (mode == 0) return;
-  for (let panel = 0; panel < valuePanels; panel++) {
-    let at = state + <usize>panel * statePanel;
-    for (let d = 0; d < keyDim; d++) {
-      const factor = v128.load32_splat(pending + (<usize>d << 2));
-      v128.store(at, f32x4.mul(v128.load(at), factor));
-      v128.store(at, f32x4.mul(v128.load(at, 16), factor), 16);
-      at += 32;
-    }
-  }
-  if (count > 0) memory.copy(pending, eRows + <usize>(count - 1) * keyStride, keyStride);
+  scaleByColumn(valueDim, state, pending, keyStride);
+  if (count > 0) takePending(mode);
 }
 
-/**
- * Solves the delta rule's update in place: on entry R = V - K~ S in panels, on exit U. X (U before beta) goes to `x` when it is not 0.
- */
+/** Makes e of the last token the pending factors, for a state that has had its own already. */
+export function takePending(mode: i32): void {
+  if (mode) memory.copy(pending, lastDecays, keyStride);
+}
+
+/** Solves the delta rule's update in place: on entry R = V - K~ S, on exit U. X (U before beta) goes to `x` when it is not 0. */
 export function solveUpdate(count: i32, u: usize, x: usize): void {
   for (let i = 0; i < count; i += 6) {
     const height = min(6, count - i);
-    const first = <usize>i << 5;
+    const first = u + <usize>i * valueStride;
     const n = nSquare + <usize>i * SQUARE_STRIDE;
-    if (i > 0) stripRows(i, n, SQUARE_STRIDE, u, ROWS_PANEL, u + first, 32, ROWS_PANEL, valuePanels << 3, height, -1, true);
-    for (let panel = 0; panel < valuePanels; panel++) {
-      const block = u + <usize>panel * ROWS_PANEL + first;
+    if (i > 0) strip(i, n, SQUARE_STRIDE, u, valueStride, 32, first, valueStride, 32, valuePadded, height, -1, true);
+    const coefficients = n + (<usize>i << 2);
+    for (let column: usize = 0; column < valueStride; column += 32) {
       for (let r = 0; r < height; r++) {
-        const at = block + (<usize>r << 5);
+        const at = first + column + <usize>r * valueStride;
         let y0 = v128.load(at);
         let y1 = v128.load(at, 16);
-        const coefficients = n + <usize>r * SQUARE_STRIDE + (<usize>i << 2);
+        let from = first + column;
+        let p = coefficients + <usize>r * SQUARE_STRIDE;
         for (let j = 0; j < r; j++) {
-          const c = v128.load32_splat(coefficients + (<usize>j << 2));
-          const from = block + (<usize>j << 5);
+          const c = v128.load32_splat(p);
           y0 = nfma(c, v128.load(from), y0);
           y1 = nfma(c, v128.load(from, 16), y1);
+          from += valueStride;
+          p += 4;
         }
         if (x) {
-          const raw = x + <usize>panel * ROWS_PANEL + first + (<usize>r << 5);
+          const raw = x + <usize>(i + r) * valueStride + column;
           v128.store(raw, y0);
           v128.store(raw, y1, 16);
         }
@@ -232,133 +254,6 @@ export function solveUpdate(count: i32, u: usize, x: usize): void {
         v128.store(at, f32x4.mul(y0, beta));
         v128.store(at, f32x4.mul(y1, beta), 16);
       }
-    }
-  }
-}
-
-/** Copies rows of [count][valueDim] into panels of ROWS_PANEL bytes, zeros beyond valueDim. */
-export function valuesToPanels(count: i32, x: usize, stride: usize, to: usize): void {
-  for (let panel = 0; panel < valuePanels; panel++) {
-    packRows(count, min(8, valueDim - panel * 8), x + (<usize>panel << 5), stride, to + <usize>panel * ROWS_PANEL);
-  }
-}
-
-/** out[count, valueDim] += lower(P) U, rows of the output at out + i * stride. */
-export function addLowerTimesPanels(count: i32, square: usize, u: usize, out: usize, stride: usize): void {
-  for (let i = 0; i < count; i += 6) {
-    const height = min(6, count - i);
-    stripRows(i + height, square + <usize>i * SQUARE_STRIDE, SQUARE_STRIDE, u, ROWS_PANEL, out + <usize>i * stride, stride, 32, valueDim, height, 1, true);
-  }
-}
-
-/** Panels of a state from a [keyDim, valueDim] tensor; 0 means zeros. */
-export function loadState(from: usize, to: usize): void {
-  if (from) packRows(keyDim, valueDim, from, <usize>valueDim << 2, to);
-  else memory.fill(to, 0, stateBytes);
-}
-
-/** Writes a state in panels as [keyDim, valueDim]. */
-export function storeState(from: usize, to: usize): void {
-  const stride = <usize>valueDim << 2;
-  for (let panel = 0; panel < valuePanels; panel++) {
-    const columns = min(8, valueDim - panel * 8);
-    let at = from + <usize>panel * statePanel;
-    let row = to + (<usize>panel << 5);
-    for (let d = 0; d < keyDim; d++) {
-      const x0 = v128.load(at);
-      const x1 = v128.load(at, 16);
-      if (columns >= 4) v128.store(row, x0);
-      else storeSome(row, x0, columns);
-      if (columns == 8) v128.store(row, x1, 16);
-      else if (columns > 4) storeSome(row + 16, x1, columns - 4);
-      at += 32;
-      row += stride;
-    }
-  }
-}
-
-/** c[m, panels] += alpha * a[m, k] b over all value panels, C in panels of ROWS_PANEL. */
-// @ts-ignore: decorator
-@inline
-export function rowsTimesState(count: i32, rows: usize, state: usize, c: usize, alpha: f32, accumulate: bool): void {
-  gemmPacked(count, valuePanels << 3, keyDim, rows, keyStride, state, statePanel, c, 32, ROWS_PANEL, alpha, accumulate);
-}
-
-/** Copies `pending` aside or back, and the like: one padded row of decays. */
-export function copyRow(from: usize, to: usize): void {
-  memory.copy(to, from, keyStride);
-}
-
-/** Makes e of the last token the pending factors, for a state that has had its own already. */
-export function takePending(mode: i32, count: i32): void {
-  if (mode) memory.copy(pending, eRows + <usize>(count - 1) * keyStride, keyStride);
-}
-
-/**
- * Transposes panels: from [ceil(columns / 8)][rows][8], `fromPanel` bytes apart, to [ceil(rows / 8)][columns up to a multiple of 8][8], `toPanel` bytes apart.
- * Rows beyond `rows` become zeros.
- */
-export function transposePanels(rows: i32, panels: i32, from: usize, fromPanel: usize, to: usize, toPanel: usize): void {
-  const zero = splat(0);
-  for (let panel = 0; panel < panels; panel++) {
-    for (let r = 0; r < rows; r += 8) {
-      const source = from + <usize>panel * fromPanel + (<usize>r << 5);
-      const target = to + <usize>(r >> 3) * toPanel + (<usize>panel << 8);
-      for (let half = 0; half < 2; half++) {
-        // four source rows become four target columns
-        const at = source + (<usize>half << 7);
-        const left = rows - r - half * 4;
-        for (let side = 0; side < 2; side++) {
-          const p = at + (<usize>side << 4);
-          const x0 = left > 0 ? v128.load(p) : zero;
-          const x1 = left > 1 ? v128.load(p, 32) : zero;
-          const x2 = left > 2 ? v128.load(p, 64) : zero;
-          const x3 = left > 3 ? v128.load(p, 96) : zero;
-          const low01 = v128.shuffle<f32>(x0, x1, 0, 4, 1, 5);
-          const low23 = v128.shuffle<f32>(x2, x3, 0, 4, 1, 5);
-          const high01 = v128.shuffle<f32>(x0, x1, 2, 6, 3, 7);
-          const high23 = v128.shuffle<f32>(x2, x3, 2, 6, 3, 7);
-          const q = target + (<usize>side << 7) + (<usize>half << 4);
-          v128.store(q, v128.shuffle<f32>(low01, low23, 0, 1, 4, 5));
-          v128.store(q, v128.shuffle<f32>(low01, low23, 2, 3, 6, 7), 32);
-          v128.store(q, v128.shuffle<f32>(high01, high23, 0, 1, 4, 5), 64);
-          v128.store(q, v128.shuffle<f32>(high01, high23, 2, 3, 6, 7), 96);
-        }
-      }
-    }
-  }
-}
-
-/** Panels of chunk rows as rows of [count][valuePanels * 8]. */
-export function panelsToRows(count: i32, from: usize, to: usize): void {
-  const stride = <usize>valuePanels << 5;
-  for (let panel = 0; panel < valuePanels; panel++) {
-    let at = from + <usize>panel * ROWS_PANEL;
-    let row = to + (<usize>panel << 5);
-    for (let i = 0; i < count; i++) {
-      v128.store(row, v128.load(at));
-      v128.store(row, v128.load(at, 16), 16);
-      at += 32;
-      row += stride;
-    }
-  }
-}
-
-/** Panels of chunk rows to the strided rows of a tensor, valueDim columns. */
-export function panelsToTensor(count: i32, from: usize, to: usize, stride: usize): void {
-  for (let panel = 0; panel < valuePanels; panel++) {
-    const columns = min(8, valueDim - panel * 8);
-    let at = from + <usize>panel * ROWS_PANEL;
-    let row = to + (<usize>panel << 5);
-    for (let i = 0; i < count; i++) {
-      const x0 = v128.load(at);
-      const x1 = v128.load(at, 16);
-      if (columns >= 4) v128.store(row, x0);
-      else storeSome(row, x0, columns);
-      if (columns == 8) v128.store(row, x1, 16);
-      else if (columns > 4) storeSome(row + 16, x1, columns - 4);
-      at += 32;
-      row += stride;
     }
   }
 }

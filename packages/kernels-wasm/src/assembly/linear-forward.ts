@@ -1,55 +1,28 @@
-import { gemmPacked, gemmPackedTransposed } from './gemm';
 import {
-  CHUNK,
-  ROWS_PANEL,
-  addLowerTimesPanels,
-  applyPending,
-  betas,
-  chunkDecays,
-  clearUpper,
-  keyDim,
-  keyHat,
-  keyStride,
-  keyTilde,
-  layoutChunk,
-  loadState,
-  lowerProduct,
-  nSquare,
-  pSquare,
-  prepareKeys,
-  queryStep,
-  queryTilde,
-  resetPending,
-  rowsTimesState,
-  scaleRows,
-  solveUpdate,
-  stateBytes,
-  statePanel,
-  storeState,
-  usePending,
-  valueDim,
-  valuePanels,
-  valuesToPanels,
+  CHUNK, SQUARE_STRIDE, chunkDecays, clearUpper, fillRow, keyDim, keyHat, keyHatPanels, keyStride, keyTilde, layoutChunk, nSquare, pSquare, packKeyHat, pending,
+  prepareKeys, prepareQueries, queryTilde, readBetas, solveUpdate, stateBytes, takePending, usePending, valueDim, valuePadded, valueStride,
 } from './linear-chunk';
 import { touch } from './linear-memory';
+import { copyScaled, scaleByRow, writeRows } from './linear-rows';
+import { addColumnsTimesRows, addLowerTimesRows, lowerProduct, rowsTimes } from './linear-tile';
 
 /** tokens that all heads go through before any goes on: rows of one token lie side by side, so memory is read in long runs */
 const TURN: i32 = CHUNK;
 
-let states: usize = 0; // [heads] states in panels
+let states: usize = 0; // [heads] states [keyDim][valuePadded]
 let pendings: usize = 0; // [heads][keyStride]
-let update: usize = 0; // [valuePanels][CHUNK][8]
+let update: usize = 0; // [CHUNK][valueStride]
 
-function layoutForward(at: usize, heads: i32, dk: i32, dv: i32, group: i32): usize {
-  states = layoutChunk(at, dk, dv, group);
+function layoutForward(at: usize, heads: i32, dk: i32, dv: i32): usize {
+  states = layoutChunk(at, dk, dv);
   pendings = states + stateBytes * heads;
   update = pendings + keyStride * heads;
-  return update + ROWS_PANEL * valuePanels + 64;
+  return update + valueStride * CHUNK + 64;
 }
 
 /** Bytes of scratch that linearForward needs. */
-export function linearForwardBytes(heads: i32, dk: i32, dv: i32, group: i32): i32 {
-  return <i32>layoutForward(0, heads, dk, dv, group);
+export function linearForwardBytes(heads: i32, dk: i32, dv: i32): i32 {
+  return <i32>layoutForward(0, heads, dk, dv);
 }
 
 /**
@@ -77,7 +50,7 @@ export function linearForward(
   final: usize,
   scratch: usize,
 ): void {
-  layoutForward(scratch, heads, dk, dv, group);
+  layoutForward(scratch, heads, dk, dv);
   const keyToken = (<usize>(heads * dk)) << 2;
   const valueToken = (<usize>(heads * dv)) << 2;
   const queryToken = keyToken * group;
@@ -88,9 +61,10 @@ export function linearForward(
   const stateSize = (<usize>(dk * dv)) << 2;
   for (let b = 0; b < batch; b++) {
     for (let h = 0; h < heads; h++) {
-      usePending(pendings + keyStride * h);
-      resetPending();
-      loadState(initial ? initial + <usize>(b * heads + h) * stateSize : 0, states + stateBytes * h);
+      const state = states + stateBytes * h;
+      fillRow(pendings + keyStride * h, 1);
+      if (initial) copyScaled(dk, dv, initial + <usize>(b * heads + h) * stateSize, <usize>dv << 2, 1, state, valueStride);
+      else memory.fill(state, 0, stateBytes);
     }
     for (let turn = 0; turn < length; turn += TURN) {
       const end = min(length, turn + TURN);
@@ -108,35 +82,37 @@ export function linearForward(
         while (t < end) {
           const row = <usize>(b * length + t);
           const count = chunkDecays(mode, decay + row * decayToken + ((<usize>(h * decayDim)) << 2), decayToken, min(CHUNK, end - t));
-          applyPending(mode, count, state);
-          prepareKeys(mode, count, key + row * keyToken + ((<usize>(h * dk)) << 2), keyToken);
-          valuesToPanels(count, value + row * valueToken + ((<usize>(h * dv)) << 2), valueToken, update);
+          if (mode) {
+            scaleByRow(dk, state, pending, state, valueStride);
+            takePending(mode);
+          }
+          prepareKeys(mode, beta != 0, count, key + row * keyToken + ((<usize>(h * dk)) << 2), keyToken);
+          packKeyHat(count);
+          copyScaled(count, dv, value + row * valueToken + ((<usize>(h * dv)) << 2), valueToken, 1, update, valueStride);
           if (beta) {
-            for (let i = 0; i < count; i++)
-              store<f32>(betas + ((<usize>i) << 2), load<f32>(beta + (row + i) * betaToken + ((<usize>h) << 2)));
-            lowerProduct(count, keyTilde, nSquare);
-            rowsTimesState(count, keyTilde, state, update, -1, true);
+            readBetas(count, beta + row * betaToken + ((<usize>h) << 2), betaToken);
+            lowerProduct(count, keyDim, keyTilde, keyStride, keyHatPanels, nSquare, SQUARE_STRIDE, 1);
+            rowsTimes(count, valuePadded, keyDim, keyTilde, keyStride, state, valueStride, 32, update, valueStride, -1, true);
             solveUpdate(count, update, 0);
           }
           for (let g = 0; g < group; g++) {
             const head = <usize>(h * group + g);
-            const rows = queryTilde + queryStep() * g;
             const out = output + row * outToken + ((head * dv) << 2);
-            scaleRows(mode, count, query + row * queryToken + ((head * dk) << 2), queryToken, scale, rows);
-            lowerProduct(count, rows, pSquare);
+            prepareQueries(mode, count, query + row * queryToken + ((head * dk) << 2), queryToken, scale);
+            lowerProduct(count, keyDim, queryTilde, keyStride, keyHatPanels, pSquare, SQUARE_STRIDE, 1);
             clearUpper(count, pSquare, false);
-            gemmPacked(count, valueDim, keyDim, rows, keyStride, state, statePanel, out, outToken, 32, 1, false);
-            addLowerTimesPanels(count, pSquare, update, out, outToken);
+            rowsTimes(count, valueDim, keyDim, queryTilde, keyStride, state, valueStride, 32, out, outToken, 1, false);
+            addLowerTimesRows(count, valueDim, pSquare, SQUARE_STRIDE, update, valueStride, out, outToken);
           }
-          gemmPackedTransposed(keyDim, valuePanels << 3, count, keyHat, keyStride, update, ROWS_PANEL, state, 32, statePanel, 1, true);
+          addColumnsTimesRows(keyDim, valuePadded, count, keyHat, keyStride, update, valueStride, state, valueStride, 1);
           t += count;
         }
       }
     }
     for (let h = 0; h < heads; h++) {
-      usePending(pendings + keyStride * h);
-      applyPending(mode, 0, states + stateBytes * h);
-      storeState(states + stateBytes * h, final + <usize>(b * heads + h) * stateSize);
+      const state = states + stateBytes * h;
+      if (mode) scaleByRow(dk, state, pendings + keyStride * h, state, valueStride);
+      writeRows(dk, dv, state, valueStride, final + <usize>(b * heads + h) * stateSize, <usize>dv << 2);
     }
   }
 }
