@@ -141,6 +141,12 @@ describe('tiles of attention', () => {
 });
 
 describe('sums over rows', () => {
+  it('can use what the adapter offers: the device was asked for with its features', async () => {
+    await use({});
+    const adapter = await navigator.gpu.requestAdapter();
+    const { features } = (tf.backend() as GpuBackend).device;
+    for (const name of ['subgroups', 'shader-f16', 'timestamp-query']) expect(features.has(name), name).toBe(adapter!.features.has(name));
+  });
   it.for([false, true])('by subgroup operations: %s; equal float64', async (subgroups, { skip }) => {
     await use({ subgroups });
     const has = (tf.backend() as GpuBackend).device.features.has('subgroups');
