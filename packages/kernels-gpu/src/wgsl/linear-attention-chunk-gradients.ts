@@ -18,27 +18,33 @@ const throughScores = (scores: string, tensor: string, tile: string) => `
   }`;
 
 /**
- * `dV = (K decayed to the chunk's end) dS + P^T dO`, with the gradient dS of the state at the chunk's end and the scores P.
+ * `dV = (K decayed to the chunk's end) dS + P^T dO`, with the gradient dS of the state at the chunk's end and the scores P; for the delta rules
+ * the second term alone, as `dUpdate`.
  *
  * A workgroup of 256 per chunk, state head and 64 value channels: 128 Dk + 8192 Hq / H loads, 4096 (Dk + 64 Hq / H) multiply-adds, 8 KB of
  * workgroup memory.
  */
-export function valueGradientSource(variant: ChunkVariant): string {
+export function valueGradientSource(variant: ChunkVariant, delta: boolean): string {
   const { wide } = variant;
-  return `${endingReader(variant)}${quadReader('dOutput', 'value', wide)}${quadWriter('dValue', 'value', wide)}${scoreReader('scores')}${quadReader('dStates', 'value', true)}${TILE_MEMORY}
+  const into = delta ? 'dUpdate' : 'dValue';
+  return `${delta ? '' : `${endingReader(variant)}${quadReader('dStates', 'value', true)}`}${quadReader('dOutput', 'value', wide)}${quadWriter(into, 'value', wide || delta)}${scoreReader('scores')}${TILE_MEMORY}
 fn kernel(group: vec3<u32>, local: vec3<u32>, lane: u32) {${chunkPlace('uniforms.heads')}
   let tile = group.x * 16u;${TILE_PLACE}
-  let t = min(first + lane / 4u, last - 1u);
+  ${
+    delta
+      ? ''
+      : `let t = min(first + lane / 4u, last - 1u);
   let at = ((b * uniforms.heads + head) * uniforms.chunks + chunk) * uniforms.keyDim;
   for (var start = 0u; start < uniforms.keyQuads; start += 4u) {
     let d = 4u * start + y;
     let key_ = select(vec4<f32>(), endingQuad((b * uniforms.time + t) * uniforms.heads + head, start + lane % 4u), first + lane / 4u < last);
     let state_ = select(vec4<f32>(), dStatesQuad(at + min(d, uniforms.keyDim - 1u), tile + x), d < uniforms.keyDim);${rowsTimesTerms('key_', 'state_')}
+  }`
   }${throughScores('scores', 'dOutput', 'tile')}
   ${each(
     4,
     (i) =>
-      `if (first + 4u * y + ${i}u < last) { write_dValue((b * uniforms.time + first + 4u * y + ${i}u) * uniforms.heads + head, tile + x, acc${i}); }`,
+      `if (first + 4u * y + ${i}u < last) { write_${into}((b * uniforms.time + first + 4u * y + ${i}u) * uniforms.heads + head, tile + x, acc${i}); }`,
   )}
 }
 `;

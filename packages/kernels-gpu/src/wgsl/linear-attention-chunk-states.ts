@@ -187,8 +187,9 @@ fn kernel(group: vec3<u32>, local: vec3<u32>, lane: u32) {
           let from_ = 4u * k * width + quad;
           recalled += w.x * held[from_] + w.y * held[from_ + width] + w.z * held[from_ + 2u * width] + w.w * held[from_ + 3u * width];
         }
-        write = solved[row + uniforms.keyQuads + tile + quad] - recalled;
-        solved[row + uniforms.keyQuads + tile + quad] = write;
+        let missing = solved[row + uniforms.keyQuads + tile + quad] - recalled;
+        solved[row + uniforms.keyQuads + tile + quad] = missing;
+        write = beta[(b * uniforms.time + min(first + x / width, last - 1u)) * uniforms.heads + head] * missing;
       }
       writes[x] = write;
     }
@@ -257,7 +258,8 @@ fn kernel(group: vec3<u32>, local: vec3<u32>, lane: u32) {${chunkPlace('(uniform
     ${
       delta
         ? `let from_ = (at / uniforms.keyDim * ${CHUNK}u + start + y) * (uniforms.keyQuads + uniforms.valueQuads) + uniforms.keyQuads;
-    let update = solved[from_ + min(tile + x, uniforms.valueQuads - 1u)];`
+    let token = b * uniforms.time + min(first + start + y, last - 1u);
+    let update = beta[token * uniforms.heads + stateHead] * solved[from_ + min(tile + x, uniforms.valueQuads - 1u)];`
         : `let from_ = min(first + start + y, last - 1u);
     let update = select(vec4<f32>(), valueQuad((b * uniforms.time + from_) * uniforms.heads + stateHead, tile + x), first + start + y < last);`
     }${rowsTimesTerms('score', 'update')}

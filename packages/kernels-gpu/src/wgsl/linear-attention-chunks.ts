@@ -49,11 +49,13 @@ export function chunkPlan({ query, key, value, logDecay }: LinearAttentionInputs
 /** The plan of a chunked call. */
 export type ChunkPlan = ReturnType<typeof chunkPlan>;
 
-/** Bytes of the largest tensor that a chunked call makes for itself. */
+/** Bytes of the largest tensor that a chunked call or its gradient makes for itself. */
 export function chunkBytes(inputs: LinearAttentionInputs): number {
-  const { shapes, variant } = chunkPlan(inputs);
+  const { shapes, variant, sizes, queryHeads } = chunkPlan(inputs);
+  const { batch, time, heads, keyDim, valueDim } = sizes;
   const made = [shapes.states, shapes.scores];
-  if (inputs.beta) made.push(shapes.solved);
+  // the gradient of the delta rules joins keys to the queries
+  if (inputs.beta) made.push(shapes.solved, [batch, time, queryHeads + heads, Math.max(CHUNK, keyDim, valueDim)]);
   if (variant.decay === 'channel') made.push(shapes.keys);
   return 4 * Math.max(...made.map(sizeOf));
 }
@@ -74,7 +76,21 @@ export interface ChunkCall<O> {
   readonly integers?: Readonly<Record<string, number>>;
 }
 
-const OWN_WIDTH = ['query', 'key', 'value', 'state', 'output', 'lastState', 'dOutput', 'dQuery', 'dKey', 'dValue'];
+const OWN_WIDTH = [
+  'query',
+  'key',
+  'value',
+  'state',
+  'output',
+  'lastState',
+  'dOutput',
+  'dQuery',
+  'dKey',
+  'dValue',
+  'joint',
+  'jointUpstream',
+  'update',
+];
 
 /** Runs one dispatch of a chunked shader. */
 export function runChunked<O extends Readonly<Record<string, WgslOutput>>>(
@@ -99,12 +115,15 @@ export function runChunked<O extends Readonly<Record<string, WgslOutput>>>(
   });
 }
 
+/** What decays leave inside every chunk, see `decaysSource`. */
+export interface ChunkDecays {
+  readonly since?: tf.TensorInfo;
+  readonly until?: tf.TensorInfo;
+  readonly ending?: tf.TensorInfo;
+}
+
 /** What decays leave inside every chunk; nothing without decays. */
-export function chunkDecays(
-  backend: tf.KernelBackend,
-  plan: ChunkPlan,
-  { key, logDecay }: LinearAttentionInputs,
-): { since?: tf.TensorInfo; until?: tf.TensorInfo; ending?: tf.TensorInfo } {
+export function chunkDecays(backend: tf.KernelBackend, plan: ChunkPlan, { key, logDecay }: LinearAttentionInputs): ChunkDecays {
   if (!logDecay) return {};
   const { batch, heads, chunks, keyQuads } = plan.sizes;
   const perChannel = plan.variant.decay === 'channel';
@@ -123,6 +142,28 @@ export function chunkDecays(
   });
 }
 
+const decayQuads = ({ variant }: ChunkPlan): string[] => (variant.decay === 'channel' ? ['since', 'until', 'ending'] : []);
+
+/** What every chunk adds to the state, or to its gradient, see `contributionsSource`. */
+export function chunkContributions(
+  backend: tf.KernelBackend,
+  plan: ChunkPlan,
+  scale: number,
+  of: 'keys' | 'queries',
+  inputs: Tensors,
+): tf.TensorInfo {
+  const { batch, heads, keyDim, valueDim, chunks } = plan.sizes;
+  return runChunked(backend, plan, scale, {
+    name: of === 'keys' ? 'Contributions' : 'UpstreamContributions',
+    source: (variant) => contributionsSource(variant, of),
+    lanes: TILE_LANES,
+    workgroups: [Math.ceil(keyDim / TILE) * Math.ceil(valueDim / TILE), chunks * heads, batch],
+    inputs,
+    outputs: { states: { shape: plan.shapes.states } },
+    quads: ['states', ...decayQuads(plan)],
+  }).states;
+}
+
 /**
  * States at the starts of the chunks, and the last state, for rules without recall; with the gradients of outputs and last state instead the
  * gradients of the states at the chunks' ends, and of the first one.
@@ -134,17 +175,8 @@ export function chunkStates(
   of: 'keys' | 'queries',
   tensors: { readonly contributions: Tensors; readonly since: tf.TensorInfo | undefined; readonly state: tf.TensorInfo | undefined },
 ): { states: tf.TensorInfo; lastState: tf.TensorInfo } {
-  const { batch, heads, keyDim, valueDim, valueQuads, chunks } = plan.sizes;
-  const quads = ['states', ...(plan.variant.decay === 'channel' ? ['since', 'until', 'ending'] : [])];
-  const { states } = runChunked(backend, plan, scale, {
-    name: of === 'keys' ? 'Contributions' : 'UpstreamContributions',
-    source: (variant) => contributionsSource(variant, of),
-    lanes: TILE_LANES,
-    workgroups: [Math.ceil(keyDim / TILE) * Math.ceil(valueDim / TILE), chunks * heads, batch],
-    inputs: tensors.contributions,
-    outputs: { states: { shape: plan.shapes.states } },
-    quads,
-  });
+  const { batch, heads, keyDim, valueDim, valueQuads } = plan.sizes;
+  const states = chunkContributions(backend, plan, scale, of, tensors.contributions);
   const columns = batch * heads * keyDim * valueQuads;
   const { lastState } = runChunked(backend, plan, scale, {
     name: 'Carry',
@@ -155,10 +187,42 @@ export function chunkStates(
     inputs: { since: tensors.since, state: tensors.state ?? tensors.contributions['key'] ?? tensors.contributions['value'] },
     updates: { states },
     outputs: { lastState: { shape: [batch, heads, keyDim, valueDim] } },
-    quads,
+    quads: ['states', ...decayQuads(plan)],
     integers: { hasState: tensors.state ? 1 : 0, columns, backward: of === 'keys' ? 0 : 1 },
   });
   return { states, lastState };
+}
+
+/**
+ * The same for the delta rules, with `solved`: what every token finds missing, beside the W that it came from.
+ */
+export function chunkDeltaStates(
+  backend: tf.KernelBackend,
+  plan: ChunkPlan,
+  { key, value, logDecay, beta, state }: LinearAttentionInputs,
+  { since, until, ending }: ChunkDecays,
+): { states: tf.TensorInfo; lastState: tf.TensorInfo; solved: tf.TensorInfo } {
+  const { batch, heads, keyDim, valueDim, valueQuads, chunks } = plan.sizes;
+  const { solved } = runChunked(backend, plan, 1, {
+    name: 'Solve',
+    source: solveSource,
+    lanes: SOLVE_LANES,
+    workgroups: [1, chunks * heads, batch],
+    inputs: { key, value, beta, logDecay, since },
+    outputs: { solved: { shape: plan.shapes.solved } },
+  });
+  const made = runChunked(backend, plan, 1, {
+    name: 'Scan',
+    source: scanSource,
+    lanes: TILE_LANES,
+    workgroups: [Math.ceil(valueQuads / plan.tileQuads), heads, batch],
+    inputs: { ...(ending ? { ending } : { key, until }), since, beta, state: state ?? key },
+    updates: { solved },
+    outputs: { states: { shape: plan.shapes.states }, lastState: { shape: [batch, heads, keyDim, valueDim] } },
+    quads: ['solved', 'states', ...decayQuads(plan)],
+    integers: { hasState: state ? 1 : 0, tileQuads: plan.tileQuads },
+  });
+  return { ...made, solved };
 }
 
 /** The scores of every chunk, times the scale. */
@@ -192,57 +256,28 @@ export function chunkedForward(
   scale: number,
 ): { output: tf.TensorInfo; state: tf.TensorInfo } {
   const plan = chunkPlan(inputs);
-  const { query, key, value, logDecay, beta, state } = inputs;
-  const { sizes, shapes, queryHeads, variant } = plan;
-  const { batch, time, heads, keyDim, valueDim, valueQuads, chunks } = sizes;
-  const run = <O extends Readonly<Record<string, WgslOutput>>>(call: ChunkCall<O>) => runChunked(backend, plan, scale, call);
-  const perChannel = variant.decay === 'channel';
+  const { query, key, value, beta, state } = inputs;
+  const { batch, time, valueDim, chunks } = plan.sizes;
   const decays = chunkDecays(backend, plan, inputs);
-  // keys as their chunk's end sees them
-  const ending = perChannel ? { ending: decays.ending } : { key, until: decays.until };
-  const sinceQuads = perChannel ? ['since', 'ending'] : [];
-  const hasState = { hasState: state ? 1 : 0 };
-  const lastShape = { shape: [batch, heads, keyDim, valueDim] };
+  const { since, until, ending } = decays;
   let solved: tf.TensorInfo | undefined;
-  let states: tf.TensorInfo;
-  let lastState: tf.TensorInfo;
-  if (beta) {
-    ({ solved } = run({
-      name: 'Solve',
-      source: solveSource,
-      lanes: SOLVE_LANES,
-      workgroups: [1, chunks * heads, batch],
-      inputs: { key, value, beta, logDecay, since: decays.since },
-      outputs: { solved: { shape: shapes.solved } },
-    }));
-    ({ states, lastState } = run({
-      name: 'Scan',
-      source: scanSource,
-      lanes: TILE_LANES,
-      workgroups: [Math.ceil(valueQuads / plan.tileQuads), heads, batch],
-      inputs: { ...ending, since: decays.since, state: state ?? key },
-      updates: { solved },
-      outputs: { states: { shape: shapes.states }, lastState: lastShape },
-      quads: ['solved', 'states', ...sinceQuads],
-      integers: { ...hasState, tileQuads: plan.tileQuads },
-    }));
-  } else {
-    ({ states, lastState } = chunkStates(backend, plan, scale, 'keys', {
-      contributions: { ...ending, value },
-      since: decays.since,
-      state,
-    }));
+  let walked: { states: tf.TensorInfo; lastState: tf.TensorInfo };
+  if (beta) ({ solved, ...walked } = chunkDeltaStates(backend, plan, inputs, decays));
+  else {
+    const contributions = { ...(ending ? { ending } : { key, until }), value };
+    walked = chunkStates(backend, plan, scale, 'keys', { contributions, since, state });
   }
+  const { states, lastState } = walked;
   const scores = chunkScores(backend, plan, scale, inputs);
-  const { output } = run({
+  const { output } = runChunked(backend, plan, scale, {
     name: beta ? 'OutputsOfSolved' : 'Outputs',
     source: (kind) => outputsSource(kind, beta !== undefined),
     lanes: TILE_LANES,
-    workgroups: [Math.ceil(valueDim / TILE), chunks * queryHeads, batch],
-    inputs: { query, since: decays.since, states, scores, ...(solved ? { solved } : { value }) },
-    outputs: { output: { shape: [batch, time, queryHeads, valueDim] } },
-    quads: ['states', 'scores', 'solved', ...sinceQuads],
+    workgroups: [Math.ceil(valueDim / TILE), chunks * plan.queryHeads, batch],
+    inputs: { query, since, states, scores, ...(solved ? { solved, beta } : { value }) },
+    outputs: { output: { shape: [batch, time, plan.queryHeads, valueDim] } },
+    quads: ['states', 'scores', 'solved', ...decayQuads(plan)],
   });
-  release(backend, decays.since, decays.until, decays.ending, states, scores, solved);
+  release(backend, since, until, ending, states, scores, solved);
   return { output, state: lastState };
 }

@@ -198,7 +198,8 @@ fn kernel(group: vec3<u32>, local: vec3<u32>, lane: u32) {${chunkPlace('(uniform
  * Gradients of the scores, `scale dO_i . V_j`, and with a decay per head times it: what keys and queries want. With a decay per head also
  * `pairs`, the same without scale and decay times the scores: what a pair means to every decay between its tokens.
  *
- * A workgroup per chunk and query head, as for the scores, with Dv in the place of Dk.
+ * A workgroup per chunk and query head, as for the scores, with Dv in the place of Dk. With `strict` the last head that shares a state does not
+ * see its own token.
  */
 export function scoreGradientsSource({ decay, wide }: ChunkVariant): string {
   const head = decay === 'head';
@@ -210,15 +211,18 @@ export function scoreGradientsSource({ decay, wide }: ChunkVariant): string {
   return `${quadReader('dOutput', 'value', wide)}${quadReader('value', 'value', wide)}${head ? decayReader({ decay, wide }) : ''}${PLACES}${plainTile(false, head)}
 fn kernel(group: vec3<u32>, local: vec3<u32>, lane: u32) {${chunkPlace('(uniforms.heads * uniforms.share)')}
   let stateHead = head / uniforms.share;${BLOCK_OF_LANE}${body}
+  if (uniforms.strict != 0u && head % uniforms.share == uniforms.share - 1u && rowBlock == keyBlock) {
+    ${each(4, (i) => `acc${i}.${'xyzw'[i]} = 0.0;`, ' ')}
+  }
   ${each(4, (i) => `if (${alive(i)}) { dScores[${place(i)}] = uniforms.scale * acc${i}; }`)}
 }
 `;
 }
 
 /**
- * The delta rules' `W = (I + A)^-1 beta K'` and `U = (I + A)^-1 beta V` of every chunk, with `A_ij = beta_i k_i exp(g_(j+1) + .. + g_i) k_j` below
- * the diagonal and K' the keys, decayed from the chunk's start: what is written is `U - W S`. Side by side as `solved`
- * [B, H, chunks, 64, Dk' + Dv'], in whole vectors.
+ * What the delta rules find missing, before the state is known: `W = (I + A)^-1 K'` and `U = (I + A)^-1 V` of every chunk, with
+ * `A_ij = k_i exp(g_(j+1) + .. + g_i) k_j beta_j` below the diagonal and K' the keys, decayed from the chunk's start: token i finds `U - W S`
+ * missing and writes beta_i times it. Side by side as `solved` [B, H, chunks, 64, Dk' + Dv'], in whole vectors.
  *
  * A workgroup of 256 per chunk and state head: the matrix as in the scores, then an invocation per column of K' and V goes down the rows,
  * 4 at a time. 64 (2 Dk + Dv) loads and 480 of its own column, 2176 Dk + 2080 (Dk + Dv) multiply-adds, 15 KB of workgroup memory.
@@ -232,22 +236,22 @@ export function solveSource(variant: ChunkVariant): string {
   return `${quadReader('key', 'key', wide)}${decayReader(variant)}${PLACES}${memory}
 // blocks of 4 x 4 of A, column by column
 var<workgroup> system: array<vec4<f32>, ${4 * BLOCKS}>;
-// a number of beta K' and beta V of token t, zero behind the last
+// a number of K' and V
 fn rightSide(row: u32, column: u32) -> f32 {
   let keys = 4u * uniforms.keyQuads;
-  if (column < uniforms.keyDim) { let c = column; return beta[row] * ${one('key', 'key')}${since}; }
-  if (column >= keys && column - keys < uniforms.valueDim) { let c = column - keys; return beta[row] * ${one('value', 'value')}; }
+  if (column < uniforms.keyDim) { let c = column; return ${one('key', 'key')}${since}; }
+  if (column >= keys && column - keys < uniforms.valueDim) { let c = column - keys; return ${one('value', 'value')}; }
   return 0.0;
 }
 fn kernel(group: vec3<u32>, local: vec3<u32>, lane: u32) {${chunkPlace('uniforms.heads')}
   let stateHead = head;${BLOCK_OF_LANE}${body}
   if (alive) {
-    var strength = vec4<f32>();
     for (var i = 0u; i < 4u; i++) {
-      let t = first + 4u * rowBlock + i;
-      if (t < last) { strength[i] = beta[(b * uniforms.time + t) * uniforms.heads + head]; }
+      // behind the last token nothing is read
+      let t = min(first + 4u * keyBlock + i, last - 1u);
+      let strength = beta[(b * uniforms.time + t) * uniforms.heads + head];
+      system[4u * lane + i] = strength * vec4<f32>(${each(4, (j) => `acc${j}[i]`, ', ')});
     }
-    ${each(4, (i) => `system[4u * lane + ${i}u] = strength * vec4<f32>(${each(4, (j) => `acc${j}.${'xyzw'[i]}`, ', ')});`)}
   }
   workgroupBarrier();
   let width = 4u * (uniforms.keyQuads + uniforms.valueQuads);

@@ -2,7 +2,7 @@ import { linearAttentionKernel } from '@seqloom/core';
 import type { LinearAttentionAttributes, LinearAttentionInputs } from '@seqloom/core';
 import * as tf from '@tensorflow/tfjs-core';
 import { columnSum } from './column-sum.ts';
-import { chunkedGradient } from './linear-attention-chunk-backward.ts';
+import { chunkedDeltaGradient, chunkedGradient } from './linear-attention-chunk-backward.ts';
 import { chunkBytes, chunkedForward } from './linear-attention-chunks.ts';
 import { CHUNK } from './linear-attention-quads.ts';
 import { gradientRows, heldRows, recordSource, rowSumSource, writesSource } from './linear-attention-rows.ts';
@@ -219,8 +219,8 @@ export function linearAttentionForm(inputs: LinearAttentionInputs, limit: number
 /**
  * Installs the fused `LinearAttention`; returns the way back.
  *
- * From 128 tokens on, and where the device can bind what it makes on the way, in chunks, see `chunkedForward` and `chunkedGradient`; the
- * gradient of the delta rules excepted. All else goes one token after the other with the state in registers: no decay is too strong, nothing is
+ * From 128 tokens on, and where the device can bind what it makes on the way, in chunks, see `chunkedForward`, `chunkedGradient`
+ * and `chunkedDeltaGradient`. All else goes one token after the other with the state in registers: no decay is too strong, nothing is
  * inverted, and no number of tokens makes more dispatches. Workgroups of 32, all loops over 16 tokens or fewer that are held in 16 KB of
  * workgroup memory.
  *
@@ -251,9 +251,7 @@ export function implementLinearAttention(label: string, form?: LinearAttentionFo
       const backend = tf.backend() as tf.KernelBackend;
       const limit = bindable(backend);
       const largest =
-        !inputs.beta && formOf(inputs, backend) === 'chunked'
-          ? chunkBytes(inputs)
-          : 4 * Math.max(...Object.values(scratchShapes(plan)).map(sizeOf));
+        formOf(inputs, backend) === 'chunked' ? chunkBytes(inputs) : 4 * Math.max(...Object.values(scratchShapes(plan)).map(sizeOf));
       if (largest > limit) return `a gradient that keeps ${largest} bytes of states; this device binds ${limit}`;
       return true;
     },
@@ -277,9 +275,12 @@ export function implementLinearAttention(label: string, form?: LinearAttentionFo
       });
       return { output, state: lastState };
     },
-    gradient: ({ inputs, upstream, attributes, backend }) =>
-      !inputs.beta && formOf(inputs, backend) === 'chunked'
-        ? chunkedGradient(backend, inputs, attributes.scale, upstream)
-        : gradient(backend, inputs, planOf(inputs, attributes), upstream),
+    gradient({ inputs, upstream, attributes, backend }) {
+      if (formOf(inputs, backend) === 'recurrent') return gradient(backend, inputs, planOf(inputs, attributes), upstream);
+      const { beta } = inputs;
+      return beta
+        ? chunkedDeltaGradient(backend, { ...inputs, beta }, attributes.scale, upstream)
+        : chunkedGradient(backend, inputs, attributes.scale, upstream);
+    },
   });
 }
