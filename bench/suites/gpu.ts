@@ -1,11 +1,22 @@
 import * as tf from '@tensorflow/tfjs-core';
-import { createGpujs, free, fromTensor } from '@seqloom/kernels-gpu/gpujs';
+import { createGpujs, free, fromTensor, toTensor } from '@seqloom/kernels-gpu/gpujs';
 import type { Gpujs, GpujsArray } from '@seqloom/kernels-gpu/gpujs';
 import { gpuCalls, gradientCalls } from '../gpu/calls.ts';
 import type { GpuCall, Size } from '../gpu/calls.ts';
 import { contractOf, gpujsInputs, MATMUL, runGpujsGradient, tensorOf, wholeInputs } from '../gpu/contracts.ts';
-import type { Contract, GpujsInputs } from '../gpu/contracts.ts';
-import { gpuCandidate, gpuCandidates, onGpu, PEAK_BYTES, READ_BACKS, PLAIN_GPU_BACKEND, startWebGpu, GPU_BACKEND } from '../gpu/device.ts';
+import type { Contract, GpujsInputs, GpujsKernel } from '../gpu/contracts.ts';
+import {
+  GPU_BACKEND,
+  gpuBackend,
+  gpuCandidate,
+  gpuCandidates,
+  onGpu,
+  PEAK_BYTES,
+  PLAIN_GPU_BACKEND,
+  READ_BACKS,
+  startWebGpu,
+} from '../gpu/device.ts';
+import { flush } from '../gpu/count.ts';
 import { decodeCase, DECODE } from '../gpu/decode.ts';
 import { FORWARD, GPUJS } from '../gpu/writings.ts';
 import type { Candidate, Case, Outputs, Prepared } from '../measure/candidate.ts';
@@ -67,6 +78,38 @@ function gpujsCandidate(gpujs: Gpujs, run: () => Promise<Readonly<Record<string,
   };
 }
 
+/** The same from tensors and back into tfjs, which goes on with the result: what the way costs. */
+function roundTrip(gpujs: Gpujs, kernel: GpujsKernel, call: GpuCall, tensors: Readonly<Record<string, tf.Tensor>>): Candidate {
+  const run = async (): Promise<{ output: tf.Tensor; release(): void }> => {
+    const lent = await lend(gpujs, call.inputs, tensors);
+    const arrays = await kernel(gpujs, lent.inputs, { ...call.options, onDevice: true });
+    lent.release();
+    const back = await toTensor(gpujs, arrays['output']!);
+    // a dispatch of tfjs that uploads nothing and changes nothing
+    const output = tf.maximum(back, back);
+    back.dispose();
+    // tfjs has only encoded its part, and the buffer belongs to gpu.js
+    flush(gpuBackend());
+    return { output, release: () => free(...Object.values(arrays)) };
+  };
+  return {
+    name: `${GPUJS}, from tensors and back`,
+    implementation: 'a copy per tensor on the device',
+    ...onGpu(GPU_BACKEND, async () => {
+      const { output, release } = await run();
+      output.dispose();
+      release();
+    }),
+    outputs: async () => {
+      const { output, release } = await run();
+      const values = await output.data();
+      output.dispose();
+      release();
+      return { output: values };
+    },
+  };
+}
+
 /** Tensors that are on the device already, as they are within a model. */
 async function tensorsOnDevice(inputs: Readonly<Record<string, HostArray>>): Promise<Record<string, tf.Tensor>> {
   await useBackend(PLAIN_GPU_BACKEND);
@@ -101,6 +144,7 @@ async function forward(call: GpuCall, contract: Contract): Promise<Prepared> {
   if (contract.gpujs) {
     const kernel = contract.gpujs;
     candidates.push(gpujsCandidate(gpujs, () => kernel(gpujs, lent.inputs, { ...options, onDevice: true })));
+    if (call.kernel === 'RmsNorm') candidates.push(roundTrip(gpujs, kernel, call, tensors));
   }
   const all = () => {
     const given = Object.fromEntries(Object.entries(inputs).map(([name, array]) => [name, doubles(array)]));
