@@ -1,5 +1,5 @@
 import { disposeState } from '@seqloom/core';
-import { goldenSuite, mixerLaws, opLaws, relativeError64, uniform64 } from '@seqloom/testing';
+import { goldenSuite, mapArrays64, mixerLaws, opLaws, relativeError64, uniform64 } from '@seqloom/testing';
 import type { Array64, Arrays64, OpSubject, OpTensors } from '@seqloom/testing';
 import * as tf from '@tensorflow/tfjs-core';
 import { expect } from 'vitest';
@@ -139,11 +139,7 @@ function opSubject(name: string, { heads, kvHeads, headDim, options }: Shape): O
         title: 'logits of 1e4',
         // float32 keeps a logit of that size to 1e-3
         tolerance: 1e-3,
-        inputs: () => {
-          const arrays = inputs(20, 3);
-          arrays.query!.data.forEach((value, at, data) => (data[at] = Math.fround(5e3 * value)));
-          return arrays;
-        },
+        inputs: () => mapArrays64(inputs(20, 3), { query: (value) => 5e3 * value }),
       },
     ],
   };

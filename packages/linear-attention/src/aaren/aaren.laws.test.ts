@@ -1,5 +1,5 @@
 import { softmaxAttention, tidy } from '@seqloom/core';
-import { expectCloseTo, goldenSuite, mixerLaws, opLaws, opTensor, uniform64 } from '@seqloom/testing';
+import { expectCloseTo, goldenSuite, mapArrays64, mixerLaws, opLaws, opTensor, uniform64 } from '@seqloom/testing';
 import type { Array64, Arrays64, OpSubject, OpTensors } from '@seqloom/testing';
 import * as tf from '@tensorflow/tfjs-core';
 import { aaren } from './aaren.ts';
@@ -116,26 +116,16 @@ opLaws({
   hard: [
     {
       title: 'logits of 1e4 and -1e4, exact in float32',
-      inputs: () => {
-        const arrays = inputs(20, 3);
-        const key = { shape: arrays['key']!.shape, data: arrays['key']!.data.map((value) => Math.round(4 * value) * 2500) };
-        return { ...arrays, key, query: { shape: [2, 4], data: Float64Array.from({ length: 8 }, (_, at) => (at % 4 === 0 ? 2 : 0)) } };
-      },
+      inputs: () => mapArrays64(inputs(20, 3), { key: (value) => Math.round(4 * value) * 2500, query: (_, at) => (at % 4 === 0 ? 2 : 0) }),
     },
     {
       title: 'logits near 1e4 that differ by little',
-      inputs: () => {
-        const arrays = inputs(20, 3);
-        const key = { shape: arrays['key']!.shape, data: arrays['key']!.data.map((value) => 1e4 + Math.round(64 * value) / 64) };
-        return { ...arrays, key, query: { shape: [2, 4], data: Float64Array.from({ length: 8 }, (_, at) => (at % 4 === 0 ? 2 : 0)) } };
-      },
+      inputs: () =>
+        mapArrays64(inputs(20, 3), { key: (value) => 1e4 + Math.round(64 * value) / 64, query: (_, at) => (at % 4 === 0 ? 2 : 0) }),
     },
     {
       title: 'an empty memory with junk in its maximum',
-      inputs: () => {
-        const nothing = (shape: number[]): Array64 => ({ shape, data: new Float64Array(shape.reduce((a, b) => a * b, 1)) });
-        return { ...inputs(20, 3), denominator: nothing([2, 2]), numerator: nothing([2, 2, 3]) };
-      },
+      inputs: () => mapArrays64(inputs(20, 3), { denominator: () => 0, numerator: () => 0 }),
     },
   ],
   degenerate,

@@ -1,5 +1,5 @@
 import { tidy } from '@seqloom/core';
-import { expectCloseTo, formsOf, goldenSuite, mixerLaws, opLaws, opTensor, uniform64 } from '@seqloom/testing';
+import { expectCloseTo, formsOf, goldenSuite, mapArrays64, mixerLaws, opLaws, opTensor, uniform64 } from '@seqloom/testing';
 import type { Array64, Arrays64, OpSubject } from '@seqloom/testing';
 import * as tf from '@tensorflow/tfjs-core';
 import { linearAttention } from '../linear-attention/op.ts';
@@ -138,12 +138,13 @@ function subjectOf(name: string, { group, beta }: { group: number; beta: number 
         title: 'beta of 0, 1 and 2, keys that repeat, values of 1e4',
         inputs: () => {
           const arrays = inputs(70, 3);
-          const { key, value, beta: strength } = arrays as { key: Array64; value: Array64; beta: Array64 };
-          strength.data.forEach((_, at) => (strength.data[at] = at % 3));
-          // every token of a row writes at the keys of its first two tokens
-          key.data.forEach((_, at) => (key.data[at] = key.data[at - (at % (70 * 8)) + (at % 16)]!));
-          value.data.forEach((entry, at) => (value.data[at] = 1e4 * entry));
-          return arrays;
+          const { data } = arrays.key!;
+          return mapArrays64(arrays, {
+            beta: (_, at) => at % 3,
+            // every token of a row writes at the keys of its first two tokens
+            key: (_, at) => data[at - (at % (70 * 8)) + (at % 16)]!,
+            value: (entry) => 1e4 * entry,
+          });
         },
       },
     ],

@@ -1,5 +1,5 @@
 import { tidy } from '@seqloom/core';
-import { expectCloseTo, goldenSuite, mixerLaws, opLaws, opTensor, uniform64 } from '@seqloom/testing';
+import { expectCloseTo, goldenSuite, mapArrays64, mixerLaws, opLaws, opTensor, uniform64 } from '@seqloom/testing';
 import type { Array64, Arrays64, OpSubject, OpTensors } from '@seqloom/testing';
 import * as tf from '@tensorflow/tfjs-core';
 import { runningSoftmax } from '../linear-attention/efficient-keys.ts';
@@ -166,11 +166,7 @@ const slotSubject: OpSubject = {
     },
     {
       title: 'scores of 1e4',
-      inputs: () => {
-        const arrays = slotInputs(20, 3);
-        arrays['query']!.data.forEach((value, at) => (arrays['query']!.data[at] = Math.fround(5e3 * value)));
-        return arrays;
-      },
+      inputs: () => mapArrays64(slotInputs(20, 3), { query: (value) => 5e3 * value }),
       // a score of 1e4 has a rounding error of 1e-3, which the softmax passes on
       tolerance: 1e-3,
     },

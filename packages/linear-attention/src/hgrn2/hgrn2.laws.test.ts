@@ -1,5 +1,5 @@
 import { tidy } from '@seqloom/core';
-import { expectSame, formsOf, goldenSuite, mixerLaws, opLaws, opTensor, paddingMask, uniform64 } from '@seqloom/testing';
+import { expectSame, formsOf, goldenSuite, mapArrays64, mixerLaws, opLaws, opTensor, paddingMask, uniform64 } from '@seqloom/testing';
 import type { Array64, Arrays64, OpSubject } from '@seqloom/testing';
 import * as tf from '@tensorflow/tfjs-core';
 import { gatedLinearAttention } from '../gated-linear-attention/gated-linear-attention.ts';
@@ -86,11 +86,7 @@ function subjectOf(name: string, masked: boolean): OpSubject {
     memory: uniform64([2, 2, 4, 3], seed + 3),
     ...(masked ? { mask: paddingMask(length) } : {}),
   });
-  const withDecay = (decay: (at: number) => number): Arrays64 => {
-    const arrays = inputs(20, 3);
-    arrays.logDecay!.data.forEach((_, at) => (arrays.logDecay!.data[at] = Math.fround(decay(at))));
-    return arrays;
-  };
+  const withDecay = (decay: (at: number) => number): Arrays64 => mapArrays64(inputs(20, 3), { logDecay: (_, at) => decay(at) });
   return {
     card,
     name,

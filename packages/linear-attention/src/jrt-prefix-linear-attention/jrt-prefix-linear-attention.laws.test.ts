@@ -1,5 +1,5 @@
 import { tidy } from '@seqloom/core';
-import { goldenSuite, mixerLaws, opLaws, opTensor, relativeError64, uniform64 } from '@seqloom/testing';
+import { goldenSuite, mapArrays64, mixerLaws, opLaws, opTensor, relativeError64, uniform64 } from '@seqloom/testing';
 import type { Array64, Arrays64, OpSubject } from '@seqloom/testing';
 import * as tf from '@tensorflow/tfjs-core';
 import { expect } from 'vitest';
@@ -196,11 +196,7 @@ function subjectOf(name: string, { symmetric, maskKeys, group, masked }: Variant
     hard: [
       {
         title: 'logits of 1e4',
-        inputs: () => {
-          const arrays = inputs(20, 3);
-          arrays.query!.data.forEach((value, at) => (arrays.query!.data[at] = 5e3 * value));
-          return arrays;
-        },
+        inputs: () => mapArrays64(inputs(20, 3), { query: (value) => 5e3 * value }),
       },
     ],
   };

@@ -1,5 +1,5 @@
 import { tidy } from '@seqloom/core';
-import { expectSame, formsOf, goldenSuite, mixerLaws, opLaws, opTensor, paddingMask, uniform64 } from '@seqloom/testing';
+import { expectSame, formsOf, goldenSuite, mapArrays64, mixerLaws, opLaws, opTensor, paddingMask, uniform64 } from '@seqloom/testing';
 import type { Array64, Arrays64, OpSubject } from '@seqloom/testing';
 import * as tf from '@tensorflow/tfjs-core';
 import { linearAttention } from '../linear-attention/op.ts';
@@ -100,11 +100,7 @@ function subjectOf(name: string, { decayRates, noncausal, masked }: Variant): Op
     hard: [
       {
         title: 'queries of 1e4',
-        inputs: () => {
-          const arrays = inputs(20, 3);
-          arrays.query!.data.forEach((value, at) => (arrays.query!.data[at] = 1e4 * value));
-          return arrays;
-        },
+        inputs: () => mapArrays64(inputs(20, 3), { query: (value) => 1e4 * value }),
       },
     ],
     badInputs: [

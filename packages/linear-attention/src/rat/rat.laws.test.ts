@@ -1,5 +1,5 @@
 import { linearScan, softmaxAttention, tidy } from '@seqloom/core';
-import { expectCloseTo, mixerLaws, opLaws, opTensor, uniform64 } from '@seqloom/testing';
+import { expectCloseTo, mapArrays64, mixerLaws, opLaws, opTensor, uniform64 } from '@seqloom/testing';
 import type { Array64, Arrays64, OpSubject, OpTensors } from '@seqloom/testing';
 import * as tf from '@tensorflow/tfjs-core';
 import { card } from './card.ts';
@@ -136,11 +136,7 @@ opLaws({
     { title: 'log gates of -100', inputs: () => ({ ...inputs(14, 3), logDecay: full([2, 14, 2, 4], () => -100) }) },
     {
       title: 'scores of 1e4',
-      inputs: () => {
-        const arrays = inputs(14, 3);
-        arrays['query']!.data.forEach((value, at) => (arrays['query']!.data[at] = Math.fround(5e3 * value)));
-        return arrays;
-      },
+      inputs: () => mapArrays64(inputs(14, 3), { query: (value) => 5e3 * value }),
       // a score of 1e4 has a rounding error of 1e-3, which the softmax passes on
       tolerance: 1e-3,
     },

@@ -1,6 +1,6 @@
 import { softmaxAttention } from '@seqloom/core';
 import type { State } from '@seqloom/core';
-import { goldenSuite, mixerLaws, opLaws, opTensor, relativeError64, uniform64 } from '@seqloom/testing';
+import { goldenSuite, mapArrays64, mixerLaws, opLaws, opTensor, relativeError64, uniform64 } from '@seqloom/testing';
 import type { Array64, Arrays64, OpForm, OpSubject, OpTensors } from '@seqloom/testing';
 import * as tf from '@tensorflow/tfjs-core';
 import { expect } from 'vitest';
@@ -184,11 +184,7 @@ function subject({ name, options, memories, recent = false, lengths }: Variant):
         title: 'logits of 1e4',
         // float32 keeps a logit of that size to 1e-3
         tolerance: 1e-3,
-        inputs: () => {
-          const arrays = inputs(20, 3);
-          arrays.query!.data.forEach((value, at, data) => (data[at] = Math.fround(5e3 * value)));
-          return arrays;
-        },
+        inputs: () => mapArrays64(inputs(20, 3), { query: (value) => 5e3 * value }),
       },
     ],
     badInputs: [

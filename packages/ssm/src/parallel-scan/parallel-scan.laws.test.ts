@@ -1,5 +1,5 @@
 import { tidy } from '@seqloom/core';
-import { mixerLaws, opLaws, opTensor, relativeError64, uniform64 } from '@seqloom/testing';
+import { mapArrays64, mixerLaws, opLaws, opTensor, relativeError64, uniform64 } from '@seqloom/testing';
 import type { Array64, Arrays64, OpSubject } from '@seqloom/testing';
 import * as tf from '@tensorflow/tfjs-core';
 import { expect } from 'vitest';
@@ -174,11 +174,7 @@ opLaws({
   hard: [
     {
       title: 'decays of 0, 1 and 1e-30',
-      inputs: () => {
-        const arrays = real(40, 3);
-        arrays.decay!.data.forEach((_, at) => (arrays.decay!.data[at] = [0, 1, Math.fround(1e-30)][at % 3]!));
-        return arrays;
-      },
+      inputs: () => mapArrays64(real(40, 3), { decay: (_, at) => [0, 1, 1e-30][at % 3]! }),
     },
   ],
 });

@@ -1,5 +1,5 @@
 import { tidy } from '@seqloom/core';
-import { mixerLaws, opLaws, opTensor, relativeError64, uniform64 } from '@seqloom/testing';
+import { mapArrays64, mixerLaws, opLaws, opTensor, relativeError64, uniform64 } from '@seqloom/testing';
 import type { Array64, Arrays64, MixerSubject, OpSubject } from '@seqloom/testing';
 import * as tf from '@tensorflow/tfjs-core';
 import { expect } from 'vitest';
@@ -202,14 +202,7 @@ function s4dSubject(name: string, discretisation: Discretisation, padded: boolea
     hiddenImaginary: uniform64([2, CHANNELS, POLES], seed + 8),
     ...(padded ? { lengths: { shape: [2], data: Float64Array.of(Math.floor(length / 3), length) } } : {}),
   });
-  const hard = (title: string, change: (arrays: Record<string, Array64>) => void) => ({
-    title,
-    inputs: () => {
-      const arrays = inputs(40, 3);
-      change(arrays);
-      return arrays;
-    },
-  });
+  const hard = (title: string, maps: Parameters<typeof mapArrays64>[1]) => ({ title, inputs: () => mapArrays64(inputs(40, 3), maps) });
   return {
     card,
     name,
@@ -230,11 +223,11 @@ function s4dSubject(name: string, discretisation: Discretisation, padded: boolea
       ]),
     ),
     hard: [
-      hard('poles that forget at once', ({ poleReal }) => poleReal!.data.fill(-1e4)),
-      hard('poles that hardly forget, at steps of 1e-4', ({ poleReal, poleImaginary, logStep }) => {
-        poleReal!.data.fill(Math.fround(-1e-3));
-        poleImaginary!.data.forEach((value, at) => (poleImaginary!.data[at] = Math.fround(1e-3 * value)));
-        logStep!.data.fill(Math.fround(Math.log(1e-4)));
+      hard('poles that forget at once', { poleReal: () => -1e4 }),
+      hard('poles that hardly forget, at steps of 1e-4', {
+        poleReal: () => -1e-3,
+        poleImaginary: (value) => 1e-3 * value,
+        logStep: () => Math.log(1e-4),
       }),
     ],
     badInputs: [

@@ -4,7 +4,7 @@ import type { MechanismCard } from '@seqloom/core';
 import { it } from 'vitest';
 import type { GoldenSubject } from '../golden.ts';
 import { checkKernelParity, expectCloseTo } from '../kernel-parity.ts';
-import { sizeOf, uniform64 } from '../oracle/array64.ts';
+import { mapArrays64, sizeOf, uniform64 } from '../oracle/array64.ts';
 import type { Array64, Arrays64 } from '../oracle/array64.ts';
 import { formsOf } from './op-forms.ts';
 import { opTensor } from './op-subject.ts';
@@ -124,13 +124,11 @@ export function deltaRuleSubject(
     hard: [
       {
         title: 'log decays from 0 to -100 and minus infinity, beta of 0, 1 and 2',
-        inputs: () => {
-          const arrays = inputsOf(rule, 40, 3, group);
-          const decays = [0, -1e-7, 0, -30, -1e-7, -100, 0, -1e-3, -Infinity, 0, 0].map(Math.fround);
-          arrays['logDecay']!.data.forEach((_, at, all) => (all[at] = decays[at % 11]!));
-          arrays['beta']!.data.forEach((_, at, all) => (all[at] = at % 3));
-          return arrays;
-        },
+        inputs: () =>
+          mapArrays64(inputsOf(rule, 40, 3, group), {
+            logDecay: (_, at) => [0, -1e-7, 0, -30, -1e-7, -100, 0, -1e-3, -Infinity, 0, 0][at % 11]!,
+            beta: (_, at) => at % 3,
+          }),
       },
     ],
   };

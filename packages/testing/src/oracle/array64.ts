@@ -40,6 +40,22 @@ export function uniform64(shape: readonly number[], seed: number, low = -1, high
   return { shape: [...shape], data: Float64Array.from({ length: sizeOf(shape) }, () => Math.fround(low + (high - low) * next())) };
 }
 
+/**
+ * The same tensors with some of them made anew entry by entry, each entry rounded to a float32.
+ *
+ * @param maps by name; what they give for an entry and its flat index
+ */
+export function mapArrays64(
+  arrays: Arrays64,
+  maps: Readonly<Record<string, (value: number, at: number) => number>>,
+): Record<string, Array64 | undefined> {
+  const made = Object.entries(maps).map(([name, map]) => {
+    const { shape, data } = arrays[name]!;
+    return [name, { shape, data: Float64Array.from(data, (value, at) => Math.fround(map(value, at))) }] as const;
+  });
+  return { ...arrays, ...Object.fromEntries(made) };
+}
+
 /** The weighted sum of all outputs that have a cotangent: sum over outputs of sum(output * cotangent). */
 export function weightedSum64(outputs: Arrays64, cotangents: Arrays64): number {
   let total = 0;
