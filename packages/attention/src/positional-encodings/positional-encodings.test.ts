@@ -1,6 +1,6 @@
 import * as tf from '@tensorflow/tfjs-core';
 import { setupBackend } from '@seqloom/core';
-import { array64, expectCloseTo, failOnLeaks, uniform64 } from '@seqloom/testing';
+import { array64, expectCloseTo, failOnLeaks, randomTensor, uniform64 } from '@seqloom/testing';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { LearnedPositions, sinusoidalPositions } from './absolute.ts';
 import { alibiSlopes } from './alibi.ts';
@@ -8,8 +8,6 @@ import { naiveAlibiSlopes, naiveFrequencies, naiveRotate, naiveSinusoid, naiveXp
 import { rotaryEmbedding } from './parallel.ts';
 import { computedAngles, rotaryAngles } from './rotary-angles.ts';
 import { rotaryFrequencies } from './rotary-frequencies.ts';
-
-const random = (shape: number[], seed: number): tf.Tensor => tf.tensor(Float32Array.from(uniform64(shape, seed).data), shape);
 
 describe.each(['cpu', 'wasm'] as const)('positional encodings on %s', (backend) => {
   beforeAll(async () => {
@@ -31,7 +29,7 @@ describe.each(['cpu', 'wasm'] as const)('positional encodings on %s', (backend) 
           return naiveRotate([...x.data.subarray(start, start + D)], position, naiveFrequencies(R), interleaved);
         }),
       );
-      const query = random([2, 3, 1, D], 5);
+      const query = randomTensor([2, 3, 1, D], 5);
       const given = tf.tidy(() => rotaryEmbedding({ query, key: query, positions: tf.tensor2d(positions) }, { dims: R, interleaved }));
       await expectCloseTo(given.query, array64([2, 3, 1, D], wanted), 2e-6, 'rotated');
       tf.dispose([query, given.query, given.key]);
@@ -62,7 +60,7 @@ describe.each(['cpu', 'wasm'] as const)('positional encodings on %s', (backend) 
 
   it('xPos equals rotation times its factor, and its scores depend on the distance alone', async () => {
     const D = 4;
-    const [query, key] = [random([1, 1, 1, D], 1), random([1, 1, 1, D], 2)];
+    const [query, key] = [randomTensor([1, 1, 1, D], 1), randomTensor([1, 1, 1, D], 2)];
     const score = (m: number, n: number): number =>
       tf.tidy(() => {
         const at = (start: number) => rotaryEmbedding({ query, key, positions: { start, length: 1 } }, { interleaved: true, xpos: {} });

@@ -1,5 +1,5 @@
 import { softmaxAttention, tidy } from '@seqloom/core';
-import { expectCloseTo, goldenSuite, mapArrays64, mixerLaws, opLaws, opTensor, uniform64 } from '@seqloom/testing';
+import { expectCloseTo, goldenSuite, mapArrays64, mixerLaws, opLaws, opTensor, randomTensor, uniform64 } from '@seqloom/testing';
 import type { Array64, Arrays64, OpSubject, OpTensors } from '@seqloom/testing';
 import * as tf from '@tensorflow/tfjs-core';
 import { aaren } from './aaren.ts';
@@ -11,12 +11,10 @@ import type { NaiveAarenInputs } from './naive.ts';
 
 const FORMS = ['parallel', 'recurrent'] as const;
 
-const random = (shape: number[], seed: number, reach = 1): tf.Tensor => opTensor(uniform64(shape, seed, -reach, reach));
-
 const tensorsOf = (seed: number): { query: tf.Tensor; key: tf.Tensor; value: tf.Tensor } => ({
-  query: random([2, 4], seed, 2),
-  key: random([1, 10, 2, 4], seed + 1, 2),
-  value: random([1, 10, 2, 3], seed + 2),
+  query: randomTensor([2, 4], seed, -2, 2),
+  key: randomTensor([1, 10, 2, 4], seed + 1, -2, 2),
+  value: randomTensor([1, 10, 2, 3], seed + 2),
 });
 
 async function inAllForms(tensors: AarenTensors, wanted: Array64, options: { scale?: number } = {}): Promise<void> {

@@ -1,5 +1,5 @@
 import { tidy } from '@seqloom/core';
-import { formsOf, goldenSuite, mapArrays64, mixerLaws, opLaws, opTensor, relativeError64, uniform64 } from '@seqloom/testing';
+import { formsOf, goldenSuite, mapArrays64, mixerLaws, opLaws, randomTensor, relativeError64, uniform64 } from '@seqloom/testing';
 import type { Array64, Arrays64, OpSubject } from '@seqloom/testing';
 import * as tf from '@tensorflow/tfjs-core';
 import { expect } from 'vitest';
@@ -20,8 +20,6 @@ const close = async (given: tf.Tensor, wanted: number | ArrayLike<number>, toler
   expect(relativeError64(values, right)).toBeLessThan(tolerance);
 };
 
-const random = (shape: number[], seed: number, reach = 1): tf.Tensor => opTensor(uniform64(shape, seed, -reach, reach));
-
 // runs work on the outputs of every form, for queries, keys and values of ten tokens
 async function inAllForms(query: tf.Tensor, key: tf.Tensor, value: tf.Tensor, check: (output: tf.Tensor) => Promise<void>): Promise<void> {
   for (const form of FORMS) {
@@ -36,7 +34,7 @@ const degenerate: OpSubject['degenerate'] = [
   {
     title: 'full and symmetric features give 1 + u + u^2 / 2',
     run: async () => {
-      const [q, k] = [random([6, 5], 1, 2), random([6, 5], 2, 2)];
+      const [q, k] = [randomTensor([6, 5], 1, -2, 2), randomTensor([6, 5], 2, -2, 2)];
       const wanted = tf.tidy(() => {
         const u = tf.div(tf.sum(tf.mul(q, k), 1), Math.sqrt(5));
         return tf.add(tf.add(u, 1), tf.mul(tf.square(u), 0.5));
@@ -52,26 +50,33 @@ const degenerate: OpSubject['degenerate'] = [
   },
   {
     title: 'values of ones give ones',
-    run: () => inAllForms(random([1, 10, 2, 4], 1), random([1, 10, 2, 4], 2), tf.ones([1, 10, 2, 3]), (output) => close(output, 1, 1e-5)),
+    run: () =>
+      inAllForms(randomTensor([1, 10, 2, 4], 1), randomTensor([1, 10, 2, 4], 2), tf.ones([1, 10, 2, 3]), (output) =>
+        close(output, 1, 1e-5),
+      ),
   },
   {
     title: 'queries of zeros give the mean of the values so far',
     run: async () => {
-      const value = random([1, 10, 2, 3], 3);
+      const value = randomTensor([1, 10, 2, 3], 3);
       const means = tf.tidy(() => {
         const counts = tf.reshape(tf.range(1, 11, 1, 'float32'), [1, 10, 1, 1]);
         return tf.div(tf.cumsum(value, 1), counts);
       });
       const wanted = await means.data();
       means.dispose();
-      await inAllForms(tf.zeros([1, 10, 2, 4]), random([1, 10, 2, 4], 2), value, (output) => close(output, wanted, 1e-5));
+      await inAllForms(tf.zeros([1, 10, 2, 4]), randomTensor([1, 10, 2, 4], 2), value, (output) => close(output, wanted, 1e-5));
     },
   },
   {
     title: 'small queries and keys come close to softmax attention, with an error of the third order',
     run: async () => {
       for (const reach of [0.4, 0.2]) {
-        const [query, key, value] = [random([1, 10, 1, 4], 1, reach), random([1, 10, 1, 4], 2, reach), random([1, 10, 1, 3], 3)];
+        const [query, key, value] = [
+          randomTensor([1, 10, 1, 4], 1, -reach, reach),
+          randomTensor([1, 10, 1, 4], 2, -reach, reach),
+          randomTensor([1, 10, 1, 3], 3),
+        ];
         const softmax = tf.tidy(() => {
           const [q, k, v] = [query, key, value].map((tensor) => tf.squeeze(tensor, [0, 2])) as [tf.Tensor2D, tf.Tensor2D, tf.Tensor2D];
           const weights = tf.exp(tf.div(tf.matMul(q, k, false, true), 2));

@@ -1,5 +1,5 @@
 import { tidy } from '@seqloom/core';
-import { expectCloseTo, goldenSuite, mapArrays64, mixerLaws, opLaws, opTensor, uniform64 } from '@seqloom/testing';
+import { expectCloseTo, goldenSuite, mapArrays64, mixerLaws, opLaws, opTensor, randomTensor, uniform64 } from '@seqloom/testing';
 import type { Array64, Arrays64, OpSubject, OpTensors } from '@seqloom/testing';
 import * as tf from '@tensorflow/tfjs-core';
 import { runningSoftmax } from '../linear-attention/efficient-keys.ts';
@@ -15,10 +15,8 @@ import type { NaiveBoundedMemoryInputs, NaiveSlotInputs } from './naive.ts';
 
 const FORMS = ['chunk', 'recurrent'] as const;
 
-const random = (shape: number[], seed: number, low = -1, high = 1): tf.Tensor => opTensor(uniform64(shape, seed, low, high));
-
 // the same decay for all slots of a head
-const together = (seed: number): tf.Tensor => tf.tidy(() => tf.add(tf.zeros([1, 10, 2, 3]), random([1, 10, 2, 1], seed, -1, -0.05)));
+const together = (seed: number): tf.Tensor => tf.tidy(() => tf.add(tf.zeros([1, 10, 2, 3]), randomTensor([1, 10, 2, 1], seed, -1, -0.05)));
 
 async function inAllForms(tensors: GatedSlotTensors, check: (output: tf.Tensor) => Promise<void>): Promise<void> {
   for (const form of FORMS) {
@@ -40,8 +38,8 @@ const degenerate: OpSubject['degenerate'] = [
         wanted[at] = alpha * (wanted[at - 3] ?? 0) + (1 - alpha) * values.data[at]!;
       }
       const tensors = {
-        query: random([1, 10, 1, 4], 1),
-        key: random([1, 10, 1, 4], 2),
+        query: randomTensor([1, 10, 1, 4], 1),
+        key: randomTensor([1, 10, 1, 4], 2),
         value: opTensor(values),
         logDecay: opTensor(logDecay),
       };
@@ -56,18 +54,23 @@ const degenerate: OpSubject['degenerate'] = [
       const wanted = Float64Array.from(await sums.data(), (sum) => -0.5 * Math.expm1(sum)).values();
       sums.dispose();
       const repeated = Float64Array.from([...wanted].flatMap((value) => [value, value, value]));
-      const tensors = { query: random([1, 10, 2, 4], 1), key: random([1, 10, 2, 4], 2), value: tf.fill([1, 10, 2, 3], 0.5), logDecay };
+      const tensors = {
+        query: randomTensor([1, 10, 2, 4], 1),
+        key: randomTensor([1, 10, 2, 4], 2),
+        value: tf.fill([1, 10, 2, 3], 0.5),
+        logDecay,
+      };
       await inAllForms(tensors, (output) => expectCloseTo(output, { shape: [1, 10, 2, 3], data: repeated }, 1e-5, 'output'));
     },
   },
   {
     title: 'permuting the slots leaves the output alone',
     run: async () => {
-      const logDecay = random([1, 10, 2, 3], 5, -1, 0);
+      const logDecay = randomTensor([1, 10, 2, 3], 5, -1, 0);
       const permuted = tf.tidy(() =>
         tf.concat([tf.slice(logDecay, [0, 0, 0, 1], [1, 10, 2, 2]), tf.slice(logDecay, [0, 0, 0, 0], [1, 10, 2, 1])], 3),
       );
-      const rest = { query: random([1, 10, 2, 4], 1), key: random([1, 10, 2, 4], 2), value: random([1, 10, 2, 3], 3) };
+      const rest = { query: randomTensor([1, 10, 2, 4], 1), key: randomTensor([1, 10, 2, 4], 2), value: randomTensor([1, 10, 2, 3], 3) };
       const { output, state } = gatedSlotAttention({ ...rest, logDecay });
       const wanted = { shape: output.shape, data: Float64Array.from(await output.data()) };
       tf.dispose([output, { ...state }, logDecay]);
@@ -82,7 +85,7 @@ const degenerate: OpSubject['degenerate'] = [
         [1, 10, 1, 3],
       );
       const values = uniform64([1, 10, 1, 2], 6);
-      const tensors = { query: random([1, 10, 1, 4], 1), key: random([1, 10, 1, 4], 2), value: opTensor(values), slotLogits };
+      const tensors = { query: randomTensor([1, 10, 1, 4], 1), key: randomTensor([1, 10, 1, 4], 2), value: opTensor(values), slotLogits };
       // tokens 9, 7 and 8 are the last of slots 0, 1 and 2
       const last = Float64Array.from([9, 7, 8].flatMap((t) => [...values.data.subarray(2 * t, 2 * t + 2)]));
       for (const form of FORMS) {

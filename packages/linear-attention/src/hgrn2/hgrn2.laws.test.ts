@@ -1,5 +1,5 @@
 import { tidy } from '@seqloom/core';
-import { expectSame, formsOf, goldenSuite, mapArrays64, mixerLaws, opLaws, opTensor, paddingMask, uniform64 } from '@seqloom/testing';
+import { expectSame, formsOf, goldenSuite, mapArrays64, mixerLaws, opLaws, paddingMask, randomTensor, uniform64 } from '@seqloom/testing';
 import type { Array64, Arrays64, OpSubject } from '@seqloom/testing';
 import * as tf from '@tensorflow/tfjs-core';
 import { gatedLinearAttention } from '../gated-linear-attention/gated-linear-attention.ts';
@@ -14,11 +14,10 @@ import type { NaiveHgrn2Inputs } from './naive.ts';
 
 const FORMS = ['chunk', 'recurrent'] as const;
 
-const random = (shape: number[], seed: number, low = -1, high = 1): tf.Tensor => opTensor(uniform64(shape, seed, low, high));
 const tokens = (keyDim = 4, valueDim = 3): { query: tf.Tensor; logDecay: tf.Tensor; value: tf.Tensor } => ({
-  query: random([2, 10, 2, keyDim], 1),
-  logDecay: random([2, 10, 2, keyDim], 2, -2, 0),
-  value: random([2, 10, 2, valueDim], 3),
+  query: randomTensor([2, 10, 2, keyDim], 1),
+  logDecay: randomTensor([2, 10, 2, keyDim], 2, -2, 0),
+  value: randomTensor([2, 10, 2, valueDim], 3),
 });
 
 const degenerate: OpSubject['degenerate'] = [
@@ -56,7 +55,7 @@ const degenerate: OpSubject['degenerate'] = [
     title: 'a forget gate of one writes nothing, and a gate of zero replaces the row by the value',
     run: async () => {
       for (const form of FORMS) {
-        const memory = (): tf.Tensor => random([2, 2, 4, 3], 4);
+        const memory = (): tf.Tensor => randomTensor([2, 2, 4, 3], 4);
         const { query, value } = tokens();
         await expectSame(
           () => hgrn2({ ...tokens(), logDecay: tf.zeros([2, 10, 2, 4]) }, { form, state: { memory: memory() } }).state.memory,

@@ -1,5 +1,5 @@
 import { tidy } from '@seqloom/core';
-import { goldenSuite, mapArrays64, mixerLaws, opLaws, opTensor, relativeError64, uniform64 } from '@seqloom/testing';
+import { goldenSuite, mapArrays64, mixerLaws, opLaws, randomTensor, relativeError64, uniform64 } from '@seqloom/testing';
 import type { Array64, Arrays64, OpSubject } from '@seqloom/testing';
 import * as tf from '@tensorflow/tfjs-core';
 import { expect } from 'vitest';
@@ -15,7 +15,6 @@ import type { NaivePrefixInputs } from './naive.ts';
 const FORMS = ['parallel', 'chunk', 'recurrent'] as const;
 const PREFIX = 5;
 
-const random = (shape: number[], seed: number): tf.Tensor => opTensor(uniform64(shape, seed, -1, 1));
 const close = async (given: tf.Tensor, wanted: tf.Tensor, tolerance = 1e-5): Promise<void> => {
   expect(relativeError64(await given.data(), await wanted.data())).toBeLessThan(tolerance);
 };
@@ -23,11 +22,11 @@ const close = async (given: tf.Tensor, wanted: tf.Tensor, tolerance = 1e-5): Pro
 // runs a check on every form with a prefix of five and ten tokens
 async function inAllForms(check: (tensors: Required<PrefixTensors>, form: (typeof FORMS)[number]) => Promise<void>): Promise<void> {
   const tensors = {
-    query: random([1, 10, 2, 4], 1),
-    key: random([1, 10, 2, 4], 2),
-    value: random([1, 10, 2, 3], 3),
-    prefixKey: random([1, PREFIX, 2, 4], 4),
-    prefixValue: random([1, PREFIX, 2, 3], 5),
+    query: randomTensor([1, 10, 2, 4], 1),
+    key: randomTensor([1, 10, 2, 4], 2),
+    value: randomTensor([1, 10, 2, 3], 3),
+    prefixKey: randomTensor([1, PREFIX, 2, 4], 4),
+    prefixValue: randomTensor([1, PREFIX, 2, 3], 5),
   };
   for (const form of FORMS) await check(tensors, form);
   tf.dispose(tensors);

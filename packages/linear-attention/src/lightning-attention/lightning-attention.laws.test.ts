@@ -1,5 +1,5 @@
 import { tidy } from '@seqloom/core';
-import { expectSame, formsOf, goldenSuite, mapArrays64, mixerLaws, opLaws, opTensor, paddingMask, uniform64 } from '@seqloom/testing';
+import { expectSame, formsOf, goldenSuite, mapArrays64, mixerLaws, opLaws, paddingMask, randomTensor, uniform64 } from '@seqloom/testing';
 import type { Array64, Arrays64, OpSubject } from '@seqloom/testing';
 import * as tf from '@tensorflow/tfjs-core';
 import { linearAttention } from '../linear-attention/op.ts';
@@ -15,11 +15,10 @@ import type { NaiveLightningInputs } from './naive.ts';
 
 const FORMS = ['parallel', 'chunk', 'recurrent'] as const;
 
-const random = (shape: number[], seed: number): tf.Tensor => opTensor(uniform64(shape, seed));
 const tokens = (): { query: tf.Tensor; key: tf.Tensor; value: tf.Tensor } => ({
-  query: random([2, 10, 2, 4], 1),
-  key: random([2, 10, 2, 4], 2),
-  value: random([2, 10, 2, 3], 3),
+  query: randomTensor([2, 10, 2, 4], 1),
+  key: randomTensor([2, 10, 2, 4], 2),
+  value: randomTensor([2, 10, 2, 3], 3),
 });
 
 const degenerate: OpSubject['degenerate'] = [

@@ -1,6 +1,6 @@
 import { tidy } from '@seqloom/core';
 import * as tf from '@tensorflow/tfjs-core';
-import { goldenSuite, mixerLaws, opLaws, opTensor, relativeError64, uniform64 } from '@seqloom/testing';
+import { goldenSuite, mixerLaws, opLaws, randomTensor, relativeError64, uniform64 } from '@seqloom/testing';
 import type { Array64, Arrays64, OpSubject } from '@seqloom/testing';
 import { expect } from 'vitest';
 import { card } from './card.ts';
@@ -32,11 +32,13 @@ const close = async (given: tf.Tensor, wanted: number | ArrayLike<number>, toler
   expect(relativeError64(values, right)).toBeLessThan(tolerance);
 };
 
-const random = (shape: number[], seed: number): tf.Tensor => opTensor(uniform64(shape, seed));
-
 const inAllForms = async (map: FeatureMap, forms: readonly ('parallel' | 'chunk' | 'recurrent')[], length: number): Promise<void> => {
   for (const form of forms) {
-    const tensors = { query: random([1, length, 2, 4], 1), key: random([1, length, 2, 4], 2), value: tf.ones([1, length, 2, 3]) };
+    const tensors = {
+      query: randomTensor([1, length, 2, 4], 1),
+      key: randomTensor([1, length, 2, 4], 2),
+      value: tf.ones([1, length, 2, 3]),
+    };
     const { output, state } = linearAttention(tensors, { featureMap: map, form });
     await close(output, 1, 1e-4);
     tf.dispose([output, tensors, { ...state }]);
@@ -48,7 +50,7 @@ const degenerate: OpSubject['degenerate'] = [
   {
     title: 'hedgehog at its start is the softmax of [x, -x]',
     run: async () => {
-      const x = random([5, 4], 3);
+      const x = randomTensor([5, 4], 3);
       const [given, wanted] = tf.tidy(() => {
         const parameters = { weight: tf.eye(4), bias: tf.zeros([4]) };
         return [applyFeatureMap(x, { name: 'hedgehog' }, parameters), tf.softmax(tf.concat([x, tf.neg(x)], -1))];
@@ -62,7 +64,7 @@ const degenerate: OpSubject['degenerate'] = [
     title: 'the weights of the efficient map sum to one over the sequence',
     run: async () => {
       await inAllForms({ name: 'efficient' }, ['chunk', 'recurrent'], 70);
-      const tensors = { query: random([1, 9, 2, 4], 1), key: random([1, 9, 2, 4], 2), value: tf.ones([1, 9, 2, 3]) };
+      const tensors = { query: randomTensor([1, 9, 2, 4], 1), key: randomTensor([1, 9, 2, 4], 2), value: tf.ones([1, 9, 2, 3]) };
       const { output, state } = linearAttention(tensors, { featureMap: { name: 'efficient' }, pattern: 'noncausal-self' });
       await close(output, 1, 1e-6);
       tf.dispose([output, tensors, { ...state }]);
@@ -72,7 +74,7 @@ const degenerate: OpSubject['degenerate'] = [
     title: 'one token reads its own value',
     run: async () => {
       for (const form of FORMS) {
-        const tensors = { query: random([2, 1, 2, 4], 1), key: random([2, 1, 2, 4], 2), value: random([2, 1, 2, 3], 3) };
+        const tensors = { query: randomTensor([2, 1, 2, 4], 1), key: randomTensor([2, 1, 2, 4], 2), value: randomTensor([2, 1, 2, 3], 3) };
         const { output, state } = linearAttention(tensors, { form });
         await close(output, await tensors.value.data(), 1e-5);
         tf.dispose([output, tensors, { ...state }]);

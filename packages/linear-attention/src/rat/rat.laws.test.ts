@@ -1,5 +1,5 @@
 import { linearScan, softmaxAttention, tidy } from '@seqloom/core';
-import { expectCloseTo, mapArrays64, mixerLaws, opLaws, opTensor, uniform64 } from '@seqloom/testing';
+import { expectCloseTo, mapArrays64, mixerLaws, opLaws, randomTensor, uniform64 } from '@seqloom/testing';
 import type { Array64, Arrays64, OpSubject, OpTensors } from '@seqloom/testing';
 import * as tf from '@tensorflow/tfjs-core';
 import { card } from './card.ts';
@@ -12,13 +12,11 @@ import type { RatOptions, RatTensors } from './rat.ts';
 const FORMS = ['chunk', 'recurrent'] as const;
 const CHUNK = 4;
 
-const random = (shape: number[], seed: number, low = -1, high = 1): tf.Tensor => opTensor(uniform64(shape, seed, low, high));
-
 const tensorsOf = (seed: number): RatTensors => ({
-  query: random([1, 10, 2, 4], seed, -2, 2),
-  key: random([1, 10, 2, 4], seed + 1, -2, 2),
-  value: random([1, 10, 2, 4], seed + 2),
-  logDecay: random([1, 10, 2, 4], seed + 3, -2, 0),
+  query: randomTensor([1, 10, 2, 4], seed, -2, 2),
+  key: randomTensor([1, 10, 2, 4], seed + 1, -2, 2),
+  value: randomTensor([1, 10, 2, 4], seed + 2),
+  logDecay: randomTensor([1, 10, 2, 4], seed + 3, -2, 0),
 });
 
 async function inAllForms(tensors: RatTensors, wanted: tf.Tensor, options: RatOptions): Promise<void> {

@@ -1,6 +1,6 @@
 import { rotaryEmbedding } from '@seqloom/attention';
 import { Block, GatedConvolution, gatherRows, rmsNorm, softmaxAttention, tidy } from '@seqloom/core';
-import { goldenSuite, mixerLaws, opLaws, opTensor, relativeError64, uniform64 } from '@seqloom/testing';
+import { goldenSuite, mixerLaws, opLaws, randomTensor, relativeError64, uniform64 } from '@seqloom/testing';
 import type { Array64, Arrays64, OpSubject } from '@seqloom/testing';
 import * as tf from '@tensorflow/tfjs-core';
 import { expect } from 'vitest';
@@ -35,12 +35,11 @@ const naiveMeanCell =
       });
     });
 
-const random = (shape: number[], seed: number): tf.Tensor => opTensor(uniform64(shape, seed));
 const distance = async (a: tf.Tensor, b: tf.Tensor): Promise<number> => relativeError64(await a.data(), await b.data());
 
 /** Largest gradient of the last segment's outputs by the tokens of the first one. */
 async function reach(bpttDepth: number | null): Promise<number> {
-  const [input, memory, weight] = [random([1, 12, DIM], 1), random([1, 2, DIM], 2), random([DIM, DIM], 3)];
+  const [input, memory, weight] = [randomTensor([1, 12, DIM], 1), randomTensor([1, 2, DIM], 2), randomTensor([DIM, DIM], 3)];
   const gradient = tf.grad((x: tf.Tensor) => {
     const { output } = recurrentMemory({ input: x, memory }, { cell: meanCell(weight, true), segmentLength: 4, bpttDepth });
     return tf.sum(tf.slice(output, [0, 8, 0], [1, 4, DIM]));
@@ -55,7 +54,7 @@ const degenerate: OpSubject['degenerate'] = [
   {
     title: 'without memory tokens and with one segment it is the stack itself',
     run: async () => {
-      const [input, weight] = [random([2, 6, DIM], 1), random([DIM, DIM], 2)];
+      const [input, weight] = [randomTensor([2, 6, DIM], 1), randomTensor([DIM, DIM], 2)];
       const cell = meanCell(weight, true);
       const { output, state } = recurrentMemory({ input, memory: tf.zeros([2, 0, DIM]) }, { cell, segmentLength: 8 });
       const wanted = tidy(() => cell(input as tf.Tensor3D));
@@ -66,11 +65,11 @@ const degenerate: OpSubject['degenerate'] = [
   {
     title: 'a stack that maps each token alone gives outputs that no memory changes',
     run: async () => {
-      const input = random([2, 6, DIM], 1);
+      const input = randomTensor([2, 6, DIM], 1);
       const cell: Cell = (rows) => tf.tanh(rows);
       const wanted = tidy(() => cell(input as tf.Tensor3D));
       for (const seed of [2, 3]) {
-        const memory = random([2, 3, DIM], seed);
+        const memory = randomTensor([2, 3, DIM], seed);
         const { output, state } = recurrentMemory({ input, memory }, { cell, segmentLength: 4 });
         expect(await distance(output, wanted)).toBeLessThan(1e-7);
         tf.dispose([memory, output, state.memory]);

@@ -1,6 +1,6 @@
 import { softmaxAttention } from '@seqloom/core';
 import type { State } from '@seqloom/core';
-import { goldenSuite, mapArrays64, mixerLaws, opLaws, opTensor, relativeError64, uniform64 } from '@seqloom/testing';
+import { goldenSuite, mapArrays64, mixerLaws, opLaws, randomTensor, relativeError64, uniform64 } from '@seqloom/testing';
 import type { Array64, Arrays64, OpForm, OpSubject, OpTensors } from '@seqloom/testing';
 import * as tf from '@tensorflow/tfjs-core';
 import { expect } from 'vitest';
@@ -37,15 +37,17 @@ function decode(inputs: OpTensors, window: number, dilation: number): { output: 
   });
 }
 
-const random = (shape: number[], seed: number): tf.Tensor => opTensor(uniform64(shape, seed, -1, 1));
-
 /** Random heads of one row on a grid, and what a check makes of the output of each form. */
 async function inAllForms(
   grid: number[],
   options: NeighborhoodOptions,
   wanted: (heads: { query: tf.Tensor; key: tf.Tensor; value: tf.Tensor }) => tf.Tensor,
 ): Promise<void> {
-  const heads = { query: random([2, ...grid, 2, 4], 1), key: random([2, ...grid, 2, 4], 2), value: random([2, ...grid, 2, 4], 3) };
+  const heads = {
+    query: randomTensor([2, ...grid, 2, 4], 1),
+    key: randomTensor([2, ...grid, 2, 4], 2),
+    value: randomTensor([2, ...grid, 2, 4], 3),
+  };
   const right = tf.tidy(() => wanted(heads));
   for (const form of FORMS) {
     const output = tf.tidy(() => neighborhoodAttention(heads, { ...options, form }).output);

@@ -1,6 +1,6 @@
 import { softmaxAttention } from '@seqloom/core';
 import type { State } from '@seqloom/core';
-import { goldenSuite, mapArrays64, mixerLaws, opLaws, opTensor, relativeError64, uniform64 } from '@seqloom/testing';
+import { goldenSuite, mapArrays64, mixerLaws, opLaws, randomTensor, relativeError64, uniform64 } from '@seqloom/testing';
 import type { Array64, Arrays64, OpForm, OpSubject, OpTensors } from '@seqloom/testing';
 import * as tf from '@tensorflow/tfjs-core';
 import { expect } from 'vitest';
@@ -15,8 +15,6 @@ import { routingAttention } from './routing-transformer.ts';
 import type { RoutingInputs, RoutingOptions } from './routing-transformer.ts';
 
 const FORMS = ['gathered', 'parallel'] as const;
-const random = (shape: number[], seed: number): tf.Tensor => opTensor(uniform64(shape, seed, -1, 1));
-
 /** Feeds tokens to `recentRouting`: the first half at once, one, and the rest by sevens. */
 function decode(inputs: OpTensors, window: number, shared: boolean): { output: tf.Tensor } {
   const { query, key, value, centroids, memoryKey, memoryValue } = inputs as unknown as RoutingInputs;
@@ -55,8 +53,8 @@ const degenerate: OpSubject['degenerate'] = [
   {
     title: 'one cluster that holds every token is full attention',
     run: async () => {
-      const inputs = { query: random([2, 9, 2, 4], 1), key: random([2, 9, 2, 4], 2), value: random([2, 9, 2, 4], 3) };
-      const centroids = random([2, 1, 4], 4);
+      const inputs = { query: randomTensor([2, 9, 2, 4], 1), key: randomTensor([2, 9, 2, 4], 2), value: randomTensor([2, 9, 2, 4], 3) };
+      const centroids = randomTensor([2, 1, 4], 4);
       for (const form of FORMS) {
         const output = tf.tidy(() => routingAttention({ ...inputs, centroids }, { window: 9, form }).output);
         // the mean over clusters divides by 1 + 1e-5
@@ -72,8 +70,8 @@ const degenerate: OpSubject['degenerate'] = [
   {
     title: 'one recent cluster with a long window is causal attention',
     run: async () => {
-      const inputs = { query: random([2, 9, 2, 4], 1), key: random([2, 9, 2, 4], 2), value: random([2, 9, 2, 4], 3) };
-      const centroids = random([2, 1, 4], 4);
+      const inputs = { query: randomTensor([2, 9, 2, 4], 1), key: randomTensor([2, 9, 2, 4], 2), value: randomTensor([2, 9, 2, 4], 3) };
+      const centroids = randomTensor([2, 1, 4], 4);
       const { output } = decode({ ...inputs, centroids }, 9, false);
       await close(
         output,
@@ -85,8 +83,8 @@ const degenerate: OpSubject['degenerate'] = [
   {
     title: 'permuted tokens give permuted outputs',
     run: async () => {
-      const inputs = { query: random([1, 12, 2, 4], 1), key: random([1, 12, 2, 4], 2), value: random([1, 12, 2, 4], 3) };
-      const centroids = random([2, 3, 4], 4);
+      const inputs = { query: randomTensor([1, 12, 2, 4], 1), key: randomTensor([1, 12, 2, 4], 2), value: randomTensor([1, 12, 2, 4], 3) };
+      const centroids = randomTensor([2, 3, 4], 4);
       const turn = (x: tf.Tensor): tf.Tensor => tf.reverse(x, 1);
       for (const form of FORMS) {
         const plain = tf.tidy(() => turn(routingAttention({ ...inputs, centroids }, { window: 4, form }).output));
@@ -102,9 +100,9 @@ const degenerate: OpSubject['degenerate'] = [
   {
     title: 'a window of 1 with shared queries and keys gives the own value',
     run: async () => {
-      const query = random([1, 7, 1, 4], 1);
-      const value = random([1, 7, 1, 4], 2);
-      const centroids = random([1, 2, 4], 4);
+      const query = randomTensor([1, 7, 1, 4], 1);
+      const value = randomTensor([1, 7, 1, 4], 2);
+      const centroids = randomTensor([1, 2, 4], 4);
       // one token at a time: the newest of a cluster is the query itself
       await close(decode({ query, key: query, value, centroids }, 1, true).output, tf.clone(value));
       for (const form of FORMS) {

@@ -1,5 +1,5 @@
 import { linearAttentionUpdate, tidy } from '@seqloom/core';
-import { formsOf, goldenSuite, mapArrays64, mixerLaws, opLaws, opTensor, relativeError64, uniform64 } from '@seqloom/testing';
+import { formsOf, goldenSuite, mapArrays64, mixerLaws, opLaws, randomTensor, relativeError64, uniform64 } from '@seqloom/testing';
 import type { Array64, Arrays64, OpSubject } from '@seqloom/testing';
 import * as tf from '@tensorflow/tfjs-core';
 import { expect } from 'vitest';
@@ -14,18 +14,16 @@ import type { NaiveSelectiveInputs } from './naive.ts';
 const FORMS = ['chunk', 'recurrent'] as const;
 const [CHANNELS, STATES] = [4, 3];
 
-const random = (shape: number[], seed: number, low = -1, high = 1): tf.Tensor => opTensor(uniform64(shape, seed, low, high));
-
 const close = async (given: tf.Tensor, wanted: tf.Tensor): Promise<void> => {
   expect(relativeError64(await given.data(), await wanted.data())).toBeLessThan(1e-5);
 };
 
 const tensorsAt = (length: number): SelectiveTensors => ({
-  input: random([2, length, CHANNELS], 1),
-  delta: random([2, length, CHANNELS], 2),
-  transition: random([CHANNELS, STATES], 3, -2, -0.1),
-  inputMatrix: random([2, length, STATES], 4),
-  outputMatrix: random([2, length, STATES], 5),
+  input: randomTensor([2, length, CHANNELS], 1),
+  delta: randomTensor([2, length, CHANNELS], 2),
+  transition: randomTensor([CHANNELS, STATES], 3, -2, -0.1),
+  inputMatrix: randomTensor([2, length, STATES], 4),
+  outputMatrix: randomTensor([2, length, STATES], 5),
 });
 
 // compares the output of every form with what `wanted` makes of the tensors
@@ -43,7 +41,7 @@ const degenerate: OpSubject['degenerate'] = [
   {
     title: 'steps of almost no time leave the skip connection',
     run: async () => {
-      const tensors = { ...tensorsAt(9), deltaBias: tf.fill([CHANNELS], -60), skip: random([CHANNELS], 6) };
+      const tensors = { ...tensorsAt(9), deltaBias: tf.fill([CHANNELS], -60), skip: randomTensor([CHANNELS], 6) };
       await inAllForms(tensors, {}, () => tf.mul(tensors.input, tensors.skip));
     },
   },

@@ -1,5 +1,5 @@
 import { linearAttentionUpdate, tidy } from '@seqloom/core';
-import { formsOf, goldenSuite, mapArrays64, mixerLaws, opLaws, opTensor, relativeError64, uniform64 } from '@seqloom/testing';
+import { formsOf, goldenSuite, mapArrays64, mixerLaws, opLaws, randomTensor, relativeError64, uniform64 } from '@seqloom/testing';
 import type { Array64, Arrays64, OpSubject } from '@seqloom/testing';
 import * as tf from '@tensorflow/tfjs-core';
 import { expect } from 'vitest';
@@ -18,14 +18,12 @@ import { recurrentForm } from './recurrent.ts';
 const FORMS = ['parallel', 'chunk', 'recurrent'] as const;
 const [HEADS, WIDTH, STATES] = [4, 2, 3];
 
-const random = (shape: number[], seed: number, low = -1, high = 1): tf.Tensor => opTensor(uniform64(shape, seed, low, high));
-
 const tensorsAt = (length: number, heads = HEADS, width = WIDTH): DualityTensors => ({
-  input: random([2, length, heads, width], 1),
-  delta: random([2, length, heads], 2),
-  transition: random([heads], 3, -2, -0.1),
-  inputMatrix: random([2, length, 1, STATES], 4),
-  outputMatrix: random([2, length, 1, STATES], 5),
+  input: randomTensor([2, length, heads, width], 1),
+  delta: randomTensor([2, length, heads], 2),
+  transition: randomTensor([heads], 3, -2, -0.1),
+  inputMatrix: randomTensor([2, length, 1, STATES], 4),
+  outputMatrix: randomTensor([2, length, 1, STATES], 5),
 });
 
 // compares the output of every form with what `wanted` makes of the tensors

@@ -1,5 +1,5 @@
 import { tidy } from '@seqloom/core';
-import { mapArrays64, mixerLaws, opLaws, opTensor, relativeError64, uniform64 } from '@seqloom/testing';
+import { mapArrays64, mixerLaws, opLaws, randomTensor, relativeError64, uniform64 } from '@seqloom/testing';
 import type { Array64, Arrays64, OpSubject } from '@seqloom/testing';
 import * as tf from '@tensorflow/tfjs-core';
 import { expect } from 'vitest';
@@ -12,14 +12,12 @@ import type { ScanResult, ScanSettings, ScanTensors } from './parallel-scan.ts';
 
 const FORMS = ['parallel', 'chunk', 'recurrent'] as const;
 
-const random = (shape: number[], seed: number, low = -1, high = 1): tf.Tensor => opTensor(uniform64(shape, seed, low, high));
-
 // compares the outputs of every form with what `wanted` makes of the input
 async function inAllForms(
   run: (input: tf.Tensor, settings: ScanSettings) => ScanResult,
   wanted: (input: tf.Tensor) => tf.Tensor,
 ): Promise<void> {
-  const input = random([2, 9, 3], 1);
+  const input = randomTensor([2, 9, 3], 1);
   const right = tf.tidy(() => wanted(input));
   for (const form of FORMS) {
     const output = tidy(() => run(input, { form }).output);
@@ -29,7 +27,7 @@ async function inAllForms(
   tf.dispose([input, right]);
 }
 
-const decayAt = (length: number): tf.Tensor => random([2, length, 3], 2, 0.1, 1);
+const decayAt = (length: number): tf.Tensor => randomTensor([2, length, 3], 2, 0.1, 1);
 
 const degenerate: OpSubject['degenerate'] = [
   {
@@ -85,9 +83,9 @@ const degenerate: OpSubject['degenerate'] = [
     title: 'a decay in polar form is the one in parts',
     run: () =>
       inAllForms(
-        (input, settings) => parallelScan({ input, logDecay: tf.log(decayAt(9)), phase: random([2, 9, 1], 7, -3, 3) }, settings),
+        (input, settings) => parallelScan({ input, logDecay: tf.log(decayAt(9)), phase: randomTensor([2, 9, 1], 7, -3, 3) }, settings),
         (input) => {
-          const [size, angle] = [decayAt(9), random([2, 9, 1], 7, -3, 3)];
+          const [size, angle] = [decayAt(9), randomTensor([2, 9, 1], 7, -3, 3)];
           return parallelScan({ input, decay: tf.mul(size, tf.cos(angle)), decayImaginary: tf.mul(size, tf.sin(angle)) }).output;
         },
       ),

@@ -1,5 +1,5 @@
 import { tidy } from '@seqloom/core';
-import { goldenSuite, mapArrays64, mixerLaws, opLaws, opTensor, relativeError64, uniform64 } from '@seqloom/testing';
+import { goldenSuite, mapArrays64, mixerLaws, opLaws, randomTensor, relativeError64, uniform64 } from '@seqloom/testing';
 import type { Array64, Arrays64, OpSubject } from '@seqloom/testing';
 import * as tf from '@tensorflow/tfjs-core';
 import { expect } from 'vitest';
@@ -15,13 +15,11 @@ import type { RgLruSettings, RgLruTensors } from './rglru-griffin.ts';
 
 const FORMS = ['chunk', 'recurrent'] as const;
 
-const random = (shape: number[], seed: number): tf.Tensor => opTensor(uniform64(shape, seed));
-
 const tensorsAt = (length: number): RgLruTensors => ({
-  input: random([2, length, 3], 1),
-  inputGate: random([2, length, 3], 2),
-  recurrenceGate: random([2, length, 3], 3),
-  decayParameter: random([3], 4),
+  input: randomTensor([2, length, 3], 1),
+  inputGate: randomTensor([2, length, 3], 2),
+  recurrenceGate: randomTensor([2, length, 3], 3),
+  decayParameter: randomTensor([3], 4),
 });
 
 // compares the output of every form with what `wanted` makes of the tensors
@@ -45,8 +43,8 @@ const degenerate: OpSubject['degenerate'] = [
     run: () =>
       inAllForms(
         () => ({ ...tensorsAt(9), recurrenceGate: tf.fill([2, 9, 3], -200) }),
-        () => ({ state: { hidden: random([2, 3], 5) } }),
-        () => tf.add(tf.reshape(random([2, 3], 5), [2, 1, 3]), tf.zeros([2, 9, 3])),
+        () => ({ state: { hidden: randomTensor([2, 3], 5) } }),
+        () => tf.add(tf.reshape(randomTensor([2, 3], 5), [2, 1, 3]), tf.zeros([2, 9, 3])),
       ),
   },
   {
@@ -54,11 +52,11 @@ const degenerate: OpSubject['degenerate'] = [
     run: () =>
       inAllForms(
         () => ({ ...tensorsAt(9), inputGate: tf.fill([2, 9, 3], 200), recurrenceGate: tf.fill([2, 9, 3], 200) }),
-        () => ({ state: { hidden: random([2, 3], 5) } }),
+        () => ({ state: { hidden: randomTensor([2, 3], 5) } }),
         ({ input, decayParameter }) => {
           const logDecay = tf.mul(tf.softplus(decayParameter), -8);
           const scale = tf.sqrt(tf.sub(1, tf.exp(tf.mul(logDecay, 2))));
-          return parallelScan({ input: tf.mul(input, scale), logDecay }, { state: { hidden: random([2, 3], 5) } }).output;
+          return parallelScan({ input: tf.mul(input, scale), logDecay }, { state: { hidden: randomTensor([2, 3], 5) } }).output;
         },
       ),
   },

@@ -1,5 +1,5 @@
 import { tidy } from '@seqloom/core';
-import { mapArrays64, mixerLaws, opLaws, opTensor, relativeError64, uniform64 } from '@seqloom/testing';
+import { mapArrays64, mixerLaws, opLaws, randomTensor, relativeError64, uniform64 } from '@seqloom/testing';
 import type { Array64, Arrays64, MixerSubject, OpSubject } from '@seqloom/testing';
 import * as tf from '@tensorflow/tfjs-core';
 import { expect } from 'vitest';
@@ -17,26 +17,24 @@ import type { S5Settings, S5Tensors } from './s5.ts';
 const FORMS = ['parallel', 'chunk', 'recurrent'] as const;
 const [CHANNELS, POLES] = [2, 3];
 
-const random = (shape: number[], seed: number, low = -1, high = 1): tf.Tensor => opTensor(uniform64(shape, seed, low, high));
-
 const s4dAt = (length: number): S4dTensors => ({
-  input: random([2, length, CHANNELS], 1),
-  poleReal: random([CHANNELS, POLES], 2, -1, -0.1),
-  poleImaginary: random([CHANNELS, POLES], 3, -4, 4),
-  logStep: random([CHANNELS], 4, -2.5, -1),
-  outputReal: random([CHANNELS, POLES], 5),
-  outputImaginary: random([CHANNELS, POLES], 6),
+  input: randomTensor([2, length, CHANNELS], 1),
+  poleReal: randomTensor([CHANNELS, POLES], 2, -1, -0.1),
+  poleImaginary: randomTensor([CHANNELS, POLES], 3, -4, 4),
+  logStep: randomTensor([CHANNELS], 4, -2.5, -1),
+  outputReal: randomTensor([CHANNELS, POLES], 5),
+  outputImaginary: randomTensor([CHANNELS, POLES], 6),
 });
 
 const s5At = (length: number): S5Tensors => ({
-  input: random([2, length, CHANNELS], 1),
-  poleReal: random([POLES], 2, -1, -0.1),
-  poleImaginary: random([POLES], 3, -4, 4),
-  logStep: random([POLES], 4, -2.5, -1),
-  inputReal: random([POLES, CHANNELS], 5),
-  inputImaginary: random([POLES, CHANNELS], 6),
-  outputReal: random([CHANNELS, POLES], 7),
-  outputImaginary: random([CHANNELS, POLES], 8),
+  input: randomTensor([2, length, CHANNELS], 1),
+  poleReal: randomTensor([POLES], 2, -1, -0.1),
+  poleImaginary: randomTensor([POLES], 3, -4, 4),
+  logStep: randomTensor([POLES], 4, -2.5, -1),
+  inputReal: randomTensor([POLES, CHANNELS], 5),
+  inputImaginary: randomTensor([POLES, CHANNELS], 6),
+  outputReal: randomTensor([CHANNELS, POLES], 7),
+  outputImaginary: randomTensor([CHANNELS, POLES], 8),
 });
 
 // compares the output of every form of S4D with what `wanted` makes
@@ -64,11 +62,12 @@ const degenerate: OpSubject['degenerate'] = [
             outputReal: tf.div(ones, 2),
             outputImaginary: tf.zerosLike(ones),
           };
-          return s4d({ input: random([2, 20, CHANNELS], 1), logStep: tf.fill([CHANNELS], Math.log(0.3)), ...single }, settings).output;
+          return s4d({ input: randomTensor([2, 20, CHANNELS], 1), logStep: tf.fill([CHANNELS], Math.log(0.3)), ...single }, settings)
+            .output;
         },
         () => {
           const kept = Math.exp(-0.3);
-          return parallelScan({ input: tf.mul(random([2, 20, CHANNELS], 1), 1 - kept), decay: tf.fill([CHANNELS], kept) }).output;
+          return parallelScan({ input: tf.mul(randomTensor([2, 20, CHANNELS], 1), 1 - kept), decay: tf.fill([CHANNELS], kept) }).output;
         },
       ),
   },
@@ -104,7 +103,7 @@ const degenerate: OpSubject['degenerate'] = [
         (settings) => {
           const impulse = tf.concat([tf.ones([1, 1, CHANNELS]), tf.zeros([1, 19, CHANNELS])], 1);
           const input = tf.concat([impulse, tf.zeros([1, 20, CHANNELS])], 0);
-          return s4d({ ...s4dAt(1), input, skip: random([CHANNELS], 7) }, settings).output;
+          return s4d({ ...s4dAt(1), input, skip: randomTensor([CHANNELS], 7) }, settings).output;
         },
         () => tf.tensor(kernel, [2, 20, CHANNELS]),
       );
@@ -148,7 +147,7 @@ const degenerate: OpSubject['degenerate'] = [
             const input = tf.ones([1, Math.round(4 / step), CHANNELS]);
             const tensors = {
               ...s4dAt(1),
-              poleImaginary: random([CHANNELS, POLES], 3, 1, 2),
+              poleImaginary: randomTensor([CHANNELS, POLES], 3, 1, 2),
               input,
               logStep: tf.fill([CHANNELS], Math.log(step)),
             };

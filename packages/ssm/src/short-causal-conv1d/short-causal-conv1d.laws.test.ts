@@ -1,5 +1,5 @@
 import { tidy } from '@seqloom/core';
-import { goldenSuite, mapArrays64, mixerLaws, opLaws, opTensor, relativeError64, uniform64 } from '@seqloom/testing';
+import { goldenSuite, mapArrays64, mixerLaws, opLaws, randomTensor, relativeError64, uniform64 } from '@seqloom/testing';
 import type { Array64, Arrays64, OpSubject } from '@seqloom/testing';
 import * as tf from '@tensorflow/tfjs-core';
 import { expect } from 'vitest';
@@ -13,11 +13,9 @@ import type { ConvolutionSettings, ConvolutionTensors } from './short-causal-con
 
 const FORMS = ['parallel', 'recurrent'] as const;
 
-const random = (shape: number[], seed: number): tf.Tensor => opTensor(uniform64(shape, seed));
-
 // compares the output of every form with what `wanted` makes of the input
 async function inAllForms(weight: tf.Tensor, bias: tf.Tensor | undefined, wanted: (input: tf.Tensor) => tf.Tensor): Promise<void> {
-  const input = random([2, 9, 3], 1);
+  const input = randomTensor([2, 9, 3], 1);
   const right = tf.tidy(() => wanted(input));
   for (const form of FORMS) {
     const { output, state } = shortCausalConv1d({ input, weight, bias }, { form });
@@ -31,7 +29,7 @@ const degenerate: OpSubject['degenerate'] = [
   {
     title: 'one tap is a scale and a bias',
     run: async () => {
-      const [weight, bias] = [random([3, 1], 2), random([3], 3)];
+      const [weight, bias] = [randomTensor([3, 1], 2), randomTensor([3], 3)];
       await inAllForms(weight, bias, (input) => tf.add(tf.mul(input, tf.reshape(weight, [3])), bias));
       bias.dispose();
     },

@@ -124,6 +124,11 @@ export function opTensor(array: Array64, integer = false): tf.Tensor {
     : tf.tensor(Float32Array.from(array.data), [...array.shape]);
 }
 
+/** A float32 tensor of uniform random numbers in [low, high), owned by the caller. */
+export function randomTensor(shape: readonly number[], seed: number, low = -1, high = 1): tf.Tensor {
+  return opTensor(uniform64(shape, seed, low, high));
+}
+
 /** Frees tensors of a record, absent ones left out. */
 export function disposeTensors(tensors: OpTensors): void {
   tf.dispose(Object.values(tensors).filter((tensor) => tensor !== undefined));
