@@ -5,6 +5,9 @@ import { CHUNK, SQUARE_STRIDE, keyStride, layoutChunk, transposedBytes, usePendi
 /** bytes from one value column to the next where a chunk's rows lie transposed: [valuePadded][CHUNK] */
 export const COLUMN_STRIDE: usize = CHUNK * 4;
 
+/** bytes of a kept matrix N */
+export const SQUARE_BYTES: usize = SQUARE_STRIDE * CHUNK + 64;
+
 export let segment: i32 = 0; // chunks whose states are kept
 export let heads: i32 = 0; // heads that take turns
 export let headBlock: usize = 0; // [heads] what each head keeps
@@ -15,6 +18,7 @@ export let starts: usize = 0; // [length + 1] first token of each chunk
 export let chunkStates: usize = 0; // [segment] states
 export let segmentStates: usize = 0; // [segments] states
 export let raws: usize = 0; // [segment][CHUNK][valueStride] X: the update before beta (delta rules)
+export let squares: usize = 0; // [segment][CHUNK][CHUNK] N (delta rules)
 export let state: usize = 0;
 export let dState: usize = 0;
 export let nextDecay: usize = 0; // [keyStride] first decay of the chunk after this one
@@ -29,8 +33,7 @@ export let keyTildePanels: usize = 0; // [3][keyDim][8]: transposed
 export let columns: usize = 0; // [valuePadded][CHUNK] rows of the chunk transposed; those beyond valueDim stay zero
 export let update: usize = 0; // [CHUNK][valueStride] U
 export let updatePanels: usize = 0; // [3][valueDim][8]: U transposed
-export let dUpdate: usize = 0; // [CHUNK][valueStride]
-export let dOut: usize = 0; // [CHUNK][valueStride]
+export let dOut: usize = 0; // [2 * CHUNK][valueStride], the gradient of the update right below its rows
 export let dSquare: usize = 0;
 export let dQuery: usize = 0; // [CHUNK][keyStride]
 export let dKeyTilde: usize = 0;
@@ -47,7 +50,8 @@ export function useHead(i: i32): usize {
   chunkStates = (starts + (<usize>(tokens + 1) << 2) + 63) & ~63;
   segmentStates = chunkStates + transposedBytes * segment;
   raws = segmentStates + transposedBytes * segments;
-  state = raws + (withRaws ? updateBytes * segment : 0);
+  squares = raws + (withRaws ? updateBytes * segment : 0);
+  state = squares + (withRaws ? SQUARE_BYTES * segment : 0);
   dState = state + transposedBytes;
   nextDecay = dState + transposedBytes;
   nextAlong = nextDecay + keyStride;
@@ -66,9 +70,8 @@ export function layoutBackward(at: usize, allHeads: i32, dk: i32, dv: i32, lengt
   columns = keyTildePanels + (<usize>dk << 5) * 3;
   update = columns + COLUMN_STRIDE * valuePadded;
   updatePanels = update + values;
-  dUpdate = updatePanels + (<usize>dv << 5) * 3;
-  dOut = dUpdate + values;
-  dSquare = dOut + values;
+  dOut = updatePanels + (<usize>dv << 5) * 3;
+  dSquare = dOut + values * 2;
   dQuery = dSquare + SQUARE_STRIDE * CHUNK + 64;
   dKeyTilde = dQuery + keys;
   dKeyHat = dKeyTilde + keys;

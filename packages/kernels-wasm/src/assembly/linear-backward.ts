@@ -2,15 +2,15 @@ import { packTransposed } from './gemm';
 import { transposeMatrix } from './copy';
 import {
   CHUNK, SQUARE_STRIDE, applyPendingTransposed, betas, chunkDecays, clearUpper, fillRow, keyDim, keyHat, keyHatPanels, keyPadded, keyStride, keyTilde,
-  lastDecays, nSquare, pSquare, packKeyHat, pending, prepareKeys, prepareQueries, queryTilde, readBetas, solveUpdate, takePending, transposedBytes, valueDim,
+  lastDecays, nSquare, pSquare, packKeyHat, pending, prepareKeys, prepareQueries, queryTilde, readBetas, solveUpdate, takePending, transposedBytes, useSquare, valueDim,
   valuePadded, valueStride,
 } from './linear-chunk';
 import { touch } from './linear-memory';
 import { copyScaled, scaleByColumn, scaleByRow, sumProducts, transposeRows, writeRows } from './linear-rows';
-import { addColumnsTimesRows, addLowerTimesRows, addUpperTimesRows, lowerProduct, rowsTimes } from './linear-tile';
+import { addColumnsTimesRows, addUpperTimesRows, lowerProduct, rowsAndLowerTimes, rowsTimes } from './linear-tile';
 import {
-  COLUMN_STRIDE, along, chunkStates, columns, dKeyHat, dKeyTilde, dOut, dQuery, dSquare, dState, dUpdate, firstDecay, heads, keyTildePanels, layoutBackward,
-  nextAlong, nextDecay, place, raws, segment, segmentStates, starts, state, update, updateBytes, updatePanels, useHead,
+  COLUMN_STRIDE, SQUARE_BYTES, along, chunkStates, columns, dKeyHat, dKeyTilde, dOut, dQuery, dSquare, dState, firstDecay, heads, keyTildePanels, layoutBackward,
+  nextAlong, nextDecay, place, raws, segment, segmentStates, squares, starts, state, update, updateBytes, updatePanels, useHead,
 } from './linear-backward-scratch';
 import { solveBackward, writeBetaGradient, writeDecayGradient, writeKeyGradient, writeQueryGradient } from './linear-backward-products';
 
@@ -177,6 +177,9 @@ function backwardChunk(
   const start = load<i32>(starts + (<usize>n << 2));
   const count = load<i32>(starts + (<usize>(n + 1) << 2)) - start;
   const row = batchRow + start;
+  // right below dO, so that both go into the state's gradient as one product
+  const dUpdate = dOut + <usize>count * valueStride;
+  const below = queryTilde + <usize>count * keyStride;
   if (mode) {
     fillRow(pending, 1);
     chunkDecays(mode, decay + row * decayToken, decayToken, count);
@@ -206,22 +209,21 @@ function backwardChunk(
     addUpperTimesRows(count, valuePadded, pSquare, SQUARE_STRIDE, dOut, valueStride, dUpdate, valueStride);
     lowerProduct(count, valueDim, dOut, valueStride, updatePanels, dSquare, SQUARE_STRIDE, 1);
     clearUpper(count, dSquare, false);
-    rowsTimes(count, keyPadded, valueDim, dOut, valueStride, s0, keyStride, 32, dQuery, keyStride, 1, false);
-    addLowerTimesRows(count, keyPadded, dSquare, SQUARE_STRIDE, keyHat, keyStride, dQuery, keyStride);
+    rowsAndLowerTimes(count, keyPadded, valueDim, dOut, valueStride, s0, keyStride, dSquare, SQUARE_STRIDE, keyHat, keyStride, dQuery, keyStride, 1);
     addUpperTimesRows(count, keyPadded, dSquare, SQUARE_STRIDE, queryTilde, keyStride, dKeyHat, keyStride);
-    addColumnsTimesRows(valueDim, keyPadded, count, dOut, valueStride, queryTilde, keyStride, dState, keyStride, 1);
+    if (!delta || g + 1 < groupSize) addColumnsTimesRows(valueDim, keyPadded, count, dOut, valueStride, queryTilde, keyStride, dState, keyStride, 1);
     writeQueryGradient(mode, g == 0, count, outputScale, gQuery + queryOffset, queryToken);
   }
   if (delta) {
-    lowerProduct(count, keyDim, keyTilde, keyStride, keyHatPanels, nSquare, SQUARE_STRIDE, 1);
+    useSquare(squares + slot * SQUARE_BYTES);
     solveBackward(count, dUpdate, raw);
     writeBetaGradient(count, gBeta + row * betaToken, betaToken);
-    lowerProduct(count, valueDim, dUpdate, valueStride, updatePanels, dSquare, SQUARE_STRIDE, -1);
+    lowerProduct(count, valueDim, dUpdate, valueStride, updatePanels, dSquare, SQUARE_STRIDE, 1);
     clearUpper(count, dSquare, true);
-    rowsTimes(count, keyPadded, valueDim, dUpdate, valueStride, s0, keyStride, 32, dKeyTilde, keyStride, -1, false);
-    addLowerTimesRows(count, keyPadded, dSquare, SQUARE_STRIDE, keyHat, keyStride, dKeyTilde, keyStride);
-    addUpperTimesRows(count, keyPadded, dSquare, SQUARE_STRIDE, keyTilde, keyStride, dKeyHat, keyStride);
-    addColumnsTimesRows(valueDim, keyPadded, count, dUpdate, valueStride, keyTilde, keyStride, dState, keyStride, -1);
+    rowsAndLowerTimes(count, keyPadded, valueDim, dUpdate, valueStride, s0, keyStride, dSquare, SQUARE_STRIDE, keyHat, keyStride, dKeyTilde, keyStride, -1);
+    copyScaled(count, keyDim, keyTilde, keyStride, -1, below, keyStride);
+    addUpperTimesRows(count, keyPadded, dSquare, SQUARE_STRIDE, below, keyStride, dKeyHat, keyStride);
+    addColumnsTimesRows(valueDim, keyPadded, count * 2, dOut, valueStride, queryTilde, keyStride, dState, keyStride, 1);
   }
   writeRows(count, valueDim, dUpdate, valueStride, gValue + row * valueToken, valueToken);
   writeKeyGradient(mode, delta, count, gKey + row * keyToken, keyToken);
@@ -251,6 +253,7 @@ function forwardChunk(count: i32, slot: i32, key: usize, value: usize, beta: usi
       panels = keyTildePanels;
       packTransposed(keyDim, count, keyTilde, keyStride, panels);
     }
+    useSquare(squares + <usize>slot * SQUARE_BYTES);
     lowerProduct(count, keyDim, keyTilde, keyStride, keyHatPanels, nSquare, SQUARE_STRIDE, 1);
     columnsOf(state, panels, count, -1);
     transposeRows(count, valuePadded, columns, COLUMN_STRIDE, update, valueStride, true);

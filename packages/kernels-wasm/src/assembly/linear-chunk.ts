@@ -33,7 +33,7 @@ export let lastDecays: usize = 0; // [keyStride] e of the chunk's last token
 export let keyTilde: usize = 0; // [CHUNK][keyStride]
 export let keyHat: usize = 0; // [CHUNK][keyStride]: its own rows, or those of keyTilde where there are no decays
 let keyHatOwn: usize = 0;
-export let queryTilde: usize = 0; // [CHUNK][keyStride]
+export let queryTilde: usize = 0; // [2 * CHUNK][keyStride], with room for as many rows below
 export let keyHatPanels: usize = 0; // [3][keyDim][8]: transposed
 export let nSquare: usize = 0; // [CHUNK][CHUNK]
 export let pSquare: usize = 0; // [CHUNK][CHUNK]
@@ -58,7 +58,7 @@ export function layoutChunk(at: usize, dk: i32, dv: i32): usize {
   keyHatOwn = keyTilde + rows;
   keyHat = keyHatOwn;
   queryTilde = keyHatOwn + rows;
-  keyHatPanels = queryTilde + rows;
+  keyHatPanels = queryTilde + rows * 2;
   nSquare = keyHatPanels + (<usize>dk << 5) * 3;
   pSquare = nSquare + SQUARE_STRIDE * CHUNK + 64;
   betas = pSquare + SQUARE_STRIDE * CHUNK + 64;
@@ -75,6 +75,11 @@ export function loadRow(p: usize, d: i32, extent: i32): v128 {
 /** Makes another row the pending factors: every head has its own while the heads take turns. */
 export function usePending(row: usize): void {
   pending = row;
+}
+
+/** Makes another matrix N: those of a gradient are kept. */
+export function useSquare(n: usize): void {
+  nSquare = n;
 }
 
 /** Fills a row of factors. */

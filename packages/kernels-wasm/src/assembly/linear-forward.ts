@@ -4,7 +4,7 @@ import {
 } from './linear-chunk';
 import { touch } from './linear-memory';
 import { copyScaled, scaleByRow, writeRows } from './linear-rows';
-import { addColumnsTimesRows, addLowerTimesRows, lowerProduct, rowsTimes } from './linear-tile';
+import { addColumnsTimesRows, addLowerTimesRows, lowerProduct, rowsAndLowerTimes, rowsTimes } from './linear-tile';
 
 /** tokens that all heads go through before any goes on: rows of one token lie side by side, so memory is read in long runs */
 const TURN: i32 = CHUNK;
@@ -101,8 +101,14 @@ export function linearForward(
             prepareQueries(mode, count, query + row * queryToken + ((head * dk) << 2), queryToken, scale);
             lowerProduct(count, keyDim, queryTilde, keyStride, keyHatPanels, pSquare, SQUARE_STRIDE, 1);
             clearUpper(count, pSquare, false);
-            rowsTimes(count, valueDim, keyDim, queryTilde, keyStride, state, valueStride, 32, out, outToken, 1, false);
-            addLowerTimesRows(count, valueDim, pSquare, SQUARE_STRIDE, update, valueStride, out, outToken);
+            if (valueDim == valuePadded) {
+              rowsAndLowerTimes(
+                count, valueDim, keyDim, queryTilde, keyStride, state, valueStride, pSquare, SQUARE_STRIDE, update, valueStride, out, outToken, 1,
+              );
+            } else {
+              rowsTimes(count, valueDim, keyDim, queryTilde, keyStride, state, valueStride, 32, out, outToken, 1, false);
+              addLowerTimesRows(count, valueDim, pSquare, SQUARE_STRIDE, update, valueStride, out, outToken);
+            }
           }
           addColumnsTimesRows(keyDim, valuePadded, count, keyHat, keyStride, update, valueStride, state, valueStride, 1);
           t += count;
