@@ -1,38 +1,16 @@
-import {
-  advance,
-  deriveSeed,
-  fail,
-  keepValid,
-  layerEntries,
-  Linear,
-  normal,
-  Parameter,
-  parseConfig,
-  positiveInteger,
-  positiveNumber,
-  SequenceMixer,
-} from '@seqloom/core';
+import { advance, deriveSeed, Linear, normal, Parameter, parseConfig, positiveInteger, SequenceMixer } from '@seqloom/core';
 import type { MixerResult, MixInput, Pattern, StateShapes } from '@seqloom/core';
 import * as tf from '@tensorflow/tfjs-core';
 import * as v from 'valibot';
 import { logStep } from '../step-size.ts';
+import { diagonalEntries, gelu, halfOf, readBackward } from './diagonal-layer.ts';
 import { startPoles } from './poles.ts';
 import { s4d } from './s4d.ts';
 
 const Schema = v.strictObject({
-  ...layerEntries,
-  /** states per channel, an even number: half as many poles are stored */
-  stateDim: v.optional(positiveInteger, 64),
+  ...diagonalEntries,
   /** where the poles start */
   poles: v.optional(v.picklist(['legs', 'lin', 'inv', 'quad', 'real']), 'legs'),
-  discretisation: v.optional(v.picklist(['zoh', 'bilinear']), 'zoh'),
-  /** range of the step sizes at the start */
-  stepMin: v.optional(positiveNumber, 1e-3),
-  stepMax: v.optional(positiveNumber, 0.1),
-  /** factor on the learning rate of steps and poles */
-  poleLearningRate: v.optional(positiveNumber, 0.1),
-  pattern: v.optional(v.picklist(['causal-self', 'noncausal-self']), 'causal-self'),
-  form: v.optional(v.picklist(['parallel', 'chunk', 'recurrent']), 'chunk'),
   chunkSize: v.optional(positiveInteger, 64),
 });
 
@@ -130,10 +108,11 @@ export class S4d extends SequenceMixer {
     );
     let read = forward.output;
     if (!causal) {
-      // padding comes first from this side, where a state of zero passes it
-      const turned = tf.reverse(keepValid(x, valid), 1);
       const weights = { outputReal: this.backwardReal!.value, outputImaginary: this.backwardImaginary!.value };
-      read = tf.add(read, tf.reverse(s4d({ ...system, ...weights, input: turned }, settings).output, 1));
+      read = tf.add(
+        read,
+        readBackward(x, valid, (input) => s4d({ ...system, ...weights, input }, settings).output),
+      );
     }
     const [value, gate] = tf.split(this.output.forward(gelu(read)), 2, 2) as [tf.Tensor3D, tf.Tensor3D];
     const position = advance(state.position, x, lengths);
@@ -142,23 +121,4 @@ export class S4d extends SequenceMixer {
       state: causal ? { ...forward.state, position } : { position },
     };
   }
-}
-
-/** Half of an even number of states; refuses an odd one. */
-export function halfOf(states: number, argument: string): number {
-  if (states % 2 !== 0) {
-    fail({
-      mechanism: MECHANISM,
-      argument,
-      wanted: 'even: poles come in conjugate pairs',
-      given: String(states),
-      remedy: `Take ${states + 1}.`,
-    });
-  }
-  return states / 2;
-}
-
-/** The Gaussian error linear unit, `x Phi(x)`. */
-export function gelu(x: tf.Tensor): tf.Tensor {
-  return tf.mul(tf.mul(x, 0.5), tf.add(tf.erf(tf.mul(x, Math.SQRT1_2)), 1));
 }

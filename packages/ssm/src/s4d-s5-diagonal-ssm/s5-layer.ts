@@ -1,40 +1,17 @@
-import {
-  advance,
-  deriveSeed,
-  divideHeads,
-  keepValid,
-  layerEntries,
-  Linear,
-  normal,
-  Parameter,
-  parseConfig,
-  positiveInteger,
-  positiveNumber,
-  SequenceMixer,
-} from '@seqloom/core';
+import { advance, deriveSeed, divideHeads, Linear, normal, Parameter, parseConfig, positiveInteger, SequenceMixer } from '@seqloom/core';
 import type { MixerResult, MixInput, Pattern, StateShapes } from '@seqloom/core';
 import * as tf from '@tensorflow/tfjs-core';
 import * as v from 'valibot';
 import { logStep } from '../step-size.ts';
+import { diagonalEntries, gelu, halfOf, readBackward } from './diagonal-layer.ts';
 import { startInput, startOutput, startPoles } from './poles.ts';
 import type { HostComplex } from './poles.ts';
-import { gelu, halfOf } from './s4d-layer.ts';
 import { s5 } from './s5.ts';
 
 const Schema = v.strictObject({
-  ...layerEntries,
-  /** states, an even number: half as many poles are stored */
-  stateDim: v.optional(positiveInteger, 64),
+  ...diagonalEntries,
   /** blocks of HiPPO poles that the states start as; stateDim / blocks is even */
   blocks: v.optional(positiveInteger, 1),
-  discretisation: v.optional(v.picklist(['zoh', 'bilinear']), 'zoh'),
-  /** range of the step sizes at the start */
-  stepMin: v.optional(positiveNumber, 1e-3),
-  stepMax: v.optional(positiveNumber, 0.1),
-  /** factor on the learning rate of steps, poles and input matrix */
-  poleLearningRate: v.optional(positiveNumber, 0.1),
-  pattern: v.optional(v.picklist(['causal-self', 'noncausal-self']), 'causal-self'),
-  form: v.optional(v.picklist(['parallel', 'chunk', 'recurrent']), 'chunk'),
 });
 
 /** Config of `S5`: dim; all else has a default. */
@@ -134,10 +111,11 @@ export class S5 extends SequenceMixer {
     );
     let read = forward.output;
     if (!causal) {
-      // padding comes first from this side, where a state of zero passes it
-      const turned = tf.reverse(keepValid(x, valid), 1);
       const weights = { outputReal: this.backwardReal!.value, outputImaginary: this.backwardImaginary!.value };
-      read = tf.add(read, tf.reverse(s5({ ...system, ...weights, input: turned }, { discretisation, form }).output, 1));
+      read = tf.add(
+        read,
+        readBackward(x, valid, (input) => s5({ ...system, ...weights, input }, { discretisation, form }).output),
+      );
     }
     const active = gelu(read);
     const position = advance(state.position, x, lengths);
