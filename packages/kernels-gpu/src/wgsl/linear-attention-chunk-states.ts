@@ -146,6 +146,35 @@ fn kernel(group: vec3<u32>, local: vec3<u32>, lane: u32) {
 }
 
 /**
+ * `sum += row . held`: a row of key channels, its vectors named by `load`, by the part of a state that the workgroup holds. Four loads are under
+ * way at a time: in a walk there is little else to wait for them with.
+ */
+export function timesHeld(load: (k: string) => string): string {
+  const add = (vector: string, k: string) =>
+    `{ let from_ = 4u * (${k}) * width + quad; sum += ${vector}.x * held[from_] + ${vector}.y * held[from_ + width] + ${vector}.z * held[from_ + 2u * width] + ${vector}.w * held[from_ + 3u * width]; }`;
+  return `
+        var k = 0u;
+        for (; k + 4u <= uniforms.keyQuads; k += 4u) {
+          ${each(4, (i) => `let four${i} = ${load(`k + ${i}u`)};`, '\n          ')}
+          ${each(4, (i) => add(`four${i}`, `k + ${i}u`), '\n          ')}
+        }
+        for (; k < uniforms.keyQuads; k++) {
+          let four = ${load('k')};
+          ${add('four', 'k')}
+        }`;
+}
+
+/** Adds to `one` and `two`, 2 rows of the state, key channels of every token, named by `load`, times what it writes; 4 tokens at a time. */
+export function addWrites(load: (token: string) => string): string {
+  return `
+      for (var i = 0u; i < last - first; i += 4u) {
+        // behind the last token nothing is written
+        ${each(4, (j) => `let four${j} = ${load(`min(i + ${j}u, last - first - 1u)`)};`, '\n        ')}
+        ${each(4, (j) => `{ let write = writes[(i + ${j}u) * width + x % width]; let pair = select(four${j}.xy, four${j}.zw, upper); one += pair.x * write; two += pair.y * write; }`, '\n        ')}
+      }`;
+}
+
+/**
  * The delta rules' walk from chunk to chunk: `U - W S` in the place of U, the states at the chunks' starts, the last state.
  *
  * A workgroup of 256 per state head and 4 (beyond 128 key channels 2) vectors of value channels, with its part of the state in workgroup memory:
@@ -181,13 +210,8 @@ fn kernel(group: vec3<u32>, local: vec3<u32>, lane: u32) {
       var write = vec4<f32>();
       if (tile + quad < uniforms.valueQuads) {
         let row = ((plane * uniforms.chunks + chunk) * ${CHUNK}u + x / width) * (uniforms.keyQuads + uniforms.valueQuads);
-        var recalled = vec4<f32>();
-        for (var k = 0u; k < uniforms.keyQuads; k++) {
-          let w = solved[row + k];
-          let from_ = 4u * k * width + quad;
-          recalled += w.x * held[from_] + w.y * held[from_ + width] + w.z * held[from_ + 2u * width] + w.w * held[from_ + 3u * width];
-        }
-        let missing = solved[row + uniforms.keyQuads + tile + quad] - recalled;
+        var sum = vec4<f32>();${timesHeld((k) => `solved[row + ${k}]`)}
+        let missing = solved[row + uniforms.keyQuads + tile + quad] - sum;
         solved[row + uniforms.keyQuads + tile + quad] = missing;
         write = beta[(b * uniforms.time + min(first + x / width, last - 1u)) * uniforms.heads + head] * missing;
       }
@@ -211,14 +235,7 @@ fn kernel(group: vec3<u32>, local: vec3<u32>, lane: u32) {
             : `let whole = ${whole};
       one *= select(whole.x, whole.z, upper);
       two *= select(whole.y, whole.w, upper);`
-      }
-      for (var t = first; t < last; t++) {
-        let four = endingQuad((b * uniforms.time + t) * uniforms.heads + head, quad);
-        let write = writes[(t - first) * width + x % width];
-        let pair = select(four.xy, four.zw, upper);
-        one += pair.x * write;
-        two += pair.y * write;
-      }
+      }${addWrites((token) => `endingQuad((b * uniforms.time + first + ${token}) * uniforms.heads + head, quad)`)}
       held[from_] = one;
       held[from_ + width] = two;
     }

@@ -1,4 +1,4 @@
-import { HELD_STATE, factorOf } from './linear-attention-chunk-states.ts';
+import { HELD_STATE, addWrites, factorOf, timesHeld } from './linear-attention-chunk-states.ts';
 import { CHUNK, chunkPlace, quadReader, quadWriter } from './linear-attention-quads.ts';
 import type { ChunkVariant } from './linear-attention-quads.ts';
 import { TILE_LANES } from './linear-attention-tiles.ts';
@@ -74,6 +74,7 @@ fn kernel(group: vec3<u32>, local: vec3<u32>, lane: u32) {
     let first = chunk * ${CHUNK}u;
     let last = min(uniforms.time, first + ${CHUNK}u);
     let at = (plane * uniforms.chunks + chunk) * uniforms.keyDim;
+    let rows = (plane * uniforms.chunks + chunk) * ${CHUNK}u * (uniforms.keyQuads + uniforms.valueQuads);
     workgroupBarrier();
     for (var x = lane; x < ${CHUNK}u * width; x += ${TILE_LANES}u) {
       let t = first + x / width;
@@ -82,14 +83,9 @@ fn kernel(group: vec3<u32>, local: vec3<u32>, lane: u32) {
       if (t < last && tile + quad < uniforms.valueQuads) {
         let row = (b * uniforms.time + t) * uniforms.heads + head;
         let place = row * uniforms.valueQuads + tile + quad;
-        var sum = dUpdate[place];
-        for (var k = 0u; k < uniforms.keyQuads; k++) {
-          let key_ = endingQuad(row, k);
-          let from_ = 4u * k * width + quad;
-          sum += key_.x * held[from_] + key_.y * held[from_ + width] + key_.z * held[from_ + 2u * width] + key_.w * held[from_ + 3u * width];
-        }
+        var sum = dUpdate[place];${timesHeld((k) => `endingQuad(row, ${k})`)}
         dUpdate[place] = sum;
-        write = beta[row] * sum;
+        write = -beta[row] * sum;
       }
       writes[x] = write;
     }
@@ -124,14 +120,7 @@ fn kernel(group: vec3<u32>, local: vec3<u32>, lane: u32) {
         }[decay]
       }
       one += oneMore;
-      two += twoMore;
-      for (var i = 0u; i < last - first; i++) {
-        let four = solved[((plane * uniforms.chunks + chunk) * ${CHUNK}u + i) * (uniforms.keyQuads + uniforms.valueQuads) + quad];
-        let write = writes[i * width + x % width];
-        let pair = select(four.xy, four.zw, upper);
-        one -= pair.x * write;
-        two -= pair.y * write;
-      }
+      two += twoMore;${addWrites((token) => `solved[rows + (${token}) * (uniforms.keyQuads + uniforms.valueQuads) + quad]`)}
       held[from_] = one;
       held[from_ + width] = two;
     }
