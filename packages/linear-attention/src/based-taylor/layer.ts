@@ -1,7 +1,8 @@
 import * as tf from '@tensorflow/tfjs-core';
-import { advance, deriveSeed, divideHeads, fail, Linear, parseConfig, positiveInteger, positiveNumber, SequenceMixer } from '@seqloom/core';
+import { advance, deriveSeed, divideHeads, Linear, parseConfig, positiveInteger, positiveNumber, SequenceMixer } from '@seqloom/core';
 import type { MixerResult, MixInput, Pattern, StateShapes } from '@seqloom/core';
 import * as v from 'valibot';
+import { patternEntries, readPattern, sourceDim } from '../linear-attention/layer-pattern.ts';
 import { taylorFeatureDim } from '../linear-attention/taylor-features.ts';
 import { taylorAttention } from './op.ts';
 
@@ -19,9 +20,7 @@ const Schema = v.strictObject({
   /** keep each product of two channels once in the state */
   symmetric: v.optional(v.boolean(), true),
   epsilon: v.optional(positiveNumber, 1e-6),
-  pattern: v.optional(v.picklist(['causal-self', 'noncausal-self', 'causal-cross', 'noncausal-cross']), 'causal-self'),
-  /** width of the context of cross patterns; default: dim */
-  contextDim: v.optional(positiveInteger),
+  ...patternEntries,
   /** form of causal self-attention */
   form: v.optional(v.picklist(['parallel', 'chunk', 'recurrent']), 'chunk'),
   chunkSize: v.optional(positiveInteger, 64),
@@ -59,23 +58,14 @@ export class BasedTaylor extends SequenceMixer {
   constructor(config: BasedTaylorConfig) {
     super();
     this.config = parseConfig(MECHANISM, Schema, config);
-    const { dim, heads, keyHeads = heads, featureDim, seed, pattern, contextDim, outputDeviation: deviation } = this.config;
+    const { dim, heads, keyHeads = heads, featureDim, seed, pattern, outputDeviation: deviation } = this.config;
     divideHeads(MECHANISM, heads, keyHeads, 'config.keyHeads');
     const valueDim = this.config.valueDim ?? divideHeads(MECHANISM, dim, heads);
-    if (contextDim !== undefined && pattern.endsWith('self')) {
-      fail({
-        mechanism: MECHANISM,
-        argument: 'config.contextDim',
-        wanted: `left out for the pattern ${pattern}`,
-        given: String(contextDim),
-        remedy: 'Choose a cross pattern, or leave it out.',
-      });
-    }
+    const source = sourceDim(MECHANISM, this.config);
     this.dim = dim;
     this.pattern = pattern;
     this.#keyHeads = keyHeads;
     this.#valueDim = valueDim;
-    const source = pattern.endsWith('cross') ? (contextDim ?? dim) : dim;
     this.query = new Linear({ in: dim, out: heads * featureDim, seed: deriveSeed(seed, 'query') });
     this.key = new Linear({ in: source, out: keyHeads * featureDim, seed: deriveSeed(seed, 'key') });
     this.value = new Linear({ in: source, out: keyHeads * valueDim, seed: deriveSeed(seed, 'value') });
@@ -93,14 +83,13 @@ export class BasedTaylor extends SequenceMixer {
     return 4 * heads * taylorFeatureDim(featureDim, symmetric) * (this.#valueDim + 1);
   }
 
-  mix({ x, state, valid, lengths, context, contextValid }: MixInput): MixerResult {
+  mix(input: MixInput): MixerResult {
+    const { x, state, lengths } = input;
     const { heads, featureDim, symmetric, epsilon, form, chunkSize } = this.config;
     const [batch, length] = x.shape;
-    const cross = this.pattern.endsWith('cross');
     const causalSelf = this.pattern === 'causal-self';
-    const source = cross ? context! : x;
+    const { source, settings } = readPattern(input, this.pattern);
     const keys = source.shape[1];
-    const mask = cross ? contextValid : valid;
     const result = taylorAttention(
       {
         query: tf.reshape(this.query.forward(x), [batch, length, heads, featureDim]),
@@ -111,13 +100,8 @@ export class BasedTaylor extends SequenceMixer {
         epsilon,
         symmetric,
         chunkSize,
-        pattern: this.pattern,
-        ...(mask ? { mask } : {}),
+        ...settings,
         ...(causalSelf ? { form, state: { memory: state.memory! } } : {}),
-        // query i of a row whose position is p sees the first p + i + 1 tokens of the context
-        ...(this.pattern === 'causal-cross'
-          ? { visible: tf.add(tf.reshape(state.position, [batch, 1]), tf.range(1, length + 1, 1, 'float32')) }
-          : {}),
       },
     );
     const output = this.output.forward(tf.reshape(result.output, [batch, length, heads * this.#valueDim])) as tf.Tensor3D;

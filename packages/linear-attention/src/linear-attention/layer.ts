@@ -15,6 +15,7 @@ import type { MixerResult, MixInput, Pattern, StateShapes } from '@seqloom/core'
 import * as v from 'valibot';
 import { EMPTY_LOG } from './efficient-keys.ts';
 import { featureDimOf, isLearned, isSigned } from './feature-maps.ts';
+import { patternEntries, readPattern, sourceDim } from './layer-pattern.ts';
 import { LearnedFeatures } from './learned-features.ts';
 import { linearAttention } from './op.ts';
 
@@ -50,9 +51,7 @@ const Schema = v.strictObject({
   /** learned RMS norm per head; default: true where outputs are not normalised */
   outputNorm: v.optional(v.boolean()),
   bias: v.optional(v.boolean(), false),
-  pattern: v.optional(v.picklist(['causal-self', 'noncausal-self', 'causal-cross', 'noncausal-cross']), 'causal-self'),
-  /** width of the context of cross patterns; default: dim */
-  contextDim: v.optional(positiveInteger),
+  ...patternEntries,
   /** form of causal self-attention */
   form: v.optional(v.picklist(['parallel', 'chunk', 'recurrent']), 'chunk'),
   chunkSize: v.optional(positiveInteger, 64),
@@ -99,12 +98,12 @@ export class LinearAttention extends SequenceMixer {
     const headDim = this.config.headDim ?? divideHeads(MECHANISM, dim, heads);
     const valueDim = this.config.valueDim ?? divideHeads(MECHANISM, dim, heads);
     this.#normalise = checkNormalise(this.config);
-    checkPattern(this.config);
+    const source = sourceDim(MECHANISM, this.config);
+    checkEfficient(this.config);
     this.dim = dim;
     this.pattern = pattern;
     this.#heads = { query: heads, key: keyHeads };
     this.#widths = { key: headDim, value: valueDim, features: featureDimOf(featureMap, headDim) };
-    const source = pattern.endsWith('cross') ? (this.config.contextDim ?? dim) : dim;
     const project = (name: string, from: number, to: number): Linear =>
       new Linear({ in: from, out: to, bias, seed: deriveSeed(seed, name) });
     this.query = project('query', dim, heads * headDim);
@@ -131,17 +130,16 @@ export class LinearAttention extends SequenceMixer {
     return 4 * this.#heads.query * this.#widths.features * (this.#widths.value + (this.#normalise ? 1 : 0));
   }
 
-  mix({ x, state, valid, lengths, context, contextValid }: MixInput): MixerResult {
+  mix(input: MixInput): MixerResult {
+    const { x, state, lengths } = input;
     const { featureMap, epsilon, scale, normaliseQuery, normaliseKey, form, chunkSize } = this.config;
-    const cross = this.pattern.endsWith('cross');
     const causalSelf = this.pattern === 'causal-self';
     const [batch, length] = x.shape;
-    const source = cross ? context! : x;
+    const { source, settings } = readPattern(input, this.pattern);
     const split = (rows: tf.Tensor, heads: number): tf.Tensor => {
       const [rowBatch, rowLength, width] = rows.shape as [number, number, number];
       return tf.reshape(rows, [rowBatch, rowLength, heads, width / heads]);
     };
-    const mask = cross ? contextValid : valid;
     const learned = this.queryFeatures && this.keyFeatures && { query: this.queryFeatures.tensors(), key: this.keyFeatures.tensors() };
     const result = linearAttention(
       {
@@ -155,16 +153,11 @@ export class LinearAttention extends SequenceMixer {
         epsilon,
         normaliseQuery,
         normaliseKey,
-        pattern: this.pattern,
         chunkSize,
+        ...settings,
         ...(scale === undefined ? {} : { scale }),
         ...(learned ? { featureParameters: learned } : {}),
-        ...(mask ? { mask } : {}),
         ...(causalSelf ? { form, state: this.#opState(state) } : {}),
-        // query i of a row whose position is p sees the first p + i + 1 tokens of the context
-        ...(this.pattern === 'causal-cross'
-          ? { visible: tf.add(tf.reshape(state.position, [batch, 1]), tf.range(1, length + 1, 1, 'float32')) }
-          : {}),
       },
     );
     const heads = this.norm ? this.norm.forward(result.output) : result.output;
@@ -202,12 +195,9 @@ function checkNormalise(config: Resolved): boolean {
   return normalise;
 }
 
-function checkPattern({ pattern, featureMap, form, contextDim }: Resolved): void {
+function checkEfficient({ pattern, featureMap, form }: Resolved): void {
   const refuse = (argument: string, wanted: string, given: string, remedy: string): never =>
     fail({ mechanism: MECHANISM, argument, wanted, given, remedy });
-  if (contextDim !== undefined && pattern.endsWith('self')) {
-    refuse('config.contextDim', `left out for the pattern ${pattern}`, String(contextDim), 'Choose a cross pattern, or leave it out.');
-  }
   if (featureMap.name !== 'efficient') return;
   if (pattern === 'causal-cross') refuse('config.pattern', 'another one for the efficient map', pattern, 'Use causal-self.');
   if (pattern === 'causal-self' && form === 'parallel') {
