@@ -180,6 +180,8 @@ function backwardChunk(
   // right below dO, so that both go into the state's gradient as one product
   const dUpdate = dOut + <usize>count * valueStride;
   const below = queryTilde + <usize>count * keyStride;
+  // kept since the walk through the chunks began: far away by now
+  touch(s0, transposedBytes);
   if (mode) {
     fillRow(pending, 1);
     chunkDecays(mode, decay + row * decayToken, decayToken, count);

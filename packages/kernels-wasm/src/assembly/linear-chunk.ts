@@ -138,7 +138,17 @@ export function chunkDecays(mode: i32, g: usize, gStride: usize, longest: i32): 
     const row = eRows + <usize>i * keyStride;
     const before = row - keyStride;
     let inside = i32x4.splat(-1);
-    for (let d = 0; d < dims; d += 4) {
+    let d = 0;
+    // two vectors at a time: their exponentials do not wait for each other, and share what is loaded for both
+    for (; d + 8 <= keyDim; d += 8) {
+      const at = <usize>d << 2;
+      const e0 = f32x4.mul(v128.load(before + at), expDecay4(v128.load(g + at)));
+      const e1 = f32x4.mul(v128.load(before + at, 16), expDecay4(v128.load(g + at, 16)));
+      v128.store(row + at, e0);
+      v128.store(row + at, e1, 16);
+      inside = v128.and(inside, v128.and(v128.and(f32x4.ge(e0, low), f32x4.le(e0, high)), v128.and(f32x4.ge(e1, low), f32x4.le(e1, high))));
+    }
+    for (; d < dims; d += 4) {
       const at = <usize>d << 2;
       const e = f32x4.mul(v128.load(before + at), expDecay4(loadRow(g, d, keyDim)));
       v128.store(row + at, e);

@@ -74,7 +74,6 @@ export function linearForward(
       touch(value + first * valueToken, many * valueToken);
       if (mode) touch(decay + first * decayToken, many * decayToken);
       touch(query + first * queryToken, many * queryToken);
-      touch(output + first * outToken, many * outToken);
       for (let h = 0; h < heads; h++) {
         const state = states + stateBytes * h;
         usePending(pendings + keyStride * h);
