@@ -18,14 +18,18 @@ const [time, width, valueWidth] = [37, 6, 5];
 /** the specification's gradient of a bias takes a run per pair of tokens */
 const short = 19;
 
-function linear(updateRule: string, decay: readonly number[] | null, low: number): ParityCase {
+/** Lengths of linear attention: one that goes token by token in WGSL, and one that goes in chunks. */
+const lengths = { short: time, long: 150 } as const;
+
+function linear(updateRule: string, decay: readonly number[] | null, low: number, length: keyof typeof lengths = 'short'): ParityCase {
+  const [T, batch, groups] = [lengths[length], length === 'short' ? 2 : 1, length === 'short' ? 2 : 1];
   const inputs = {
-    query: uniform64([2, time, 4, width], 1),
-    key: uniform64([2, time, 2, width], 2, -0.5, 0.5),
-    value: uniform64([2, time, 2, valueWidth], 3),
-    ...(decay && { logDecay: uniform64([2, time, 2, ...decay], 4, low, 0) }),
-    ...(updateRule.endsWith('delta') && { beta: uniform64([2, time, 2], 5, 0, 1) }),
-    state: uniform64([2, 2, width, valueWidth], 6),
+    query: uniform64([batch, T, 2 * groups, width], 1),
+    key: uniform64([batch, T, groups, width], 2, -0.5, 0.5),
+    value: uniform64([batch, T, groups, valueWidth], 3),
+    ...(decay && { logDecay: uniform64([batch, T, groups, ...decay], 4, low, 0) }),
+    ...(updateRule.endsWith('delta') && { beta: uniform64([batch, T, groups], 5, 0, 1) }),
+    state: uniform64([batch, groups, width, valueWidth], 6),
   };
   const options = { updateRule, chunkSize: 16 };
   return { kernel: 'LinearAttention', inputs, options, differentiate: Object.keys(inputs), lossTerms: ['output', 'state'] };
@@ -70,6 +74,11 @@ export function parityCases(): ParityCase[] {
     linear('gated_delta', [], -3),
     // decays that leave nothing of the state
     linear('gated_delta', [width], -100),
+    linear('linear', null, 0, 'long'),
+    linear('gated', [width], -0.5, 'long'),
+    linear('delta', null, 0, 'long'),
+    linear('gated_delta', [], -0.5, 'long'),
+    linear('gated_delta', [width], -10, 'long'),
     attention({ causal: true }),
     attention({ causal: true, window: 9, sinks: 2, softCap: 3 }),
     attention({ causal: false, dilation: 2 }),
