@@ -129,11 +129,6 @@ export function gpujsInputs(
   );
 }
 
-/** Outputs whose gradients the gpu.js writing reads, where those are not all. */
-export const gpujsTerms: Readonly<Record<string, readonly string[]>> = {
-  SoftmaxCrossEntropy: ['loss'],
-};
-
 /** Name under which the gradient of an output goes into the gpu.js writing; that of the first one is plainly `cotangent`. */
 function cotangentName(output: string, first: boolean): string {
   const [, part, half] = /^(hidden|state)(Real|Imaginary)$/.exec(output) ?? [];

@@ -4,7 +4,7 @@ import { compareNumbers } from '../../../packages/testing/src/closeness.ts';
 import { centralDifferences, uniform64 } from '../../../packages/testing/src/oracle/index.ts';
 import type { Array64, Arrays64 } from '../../../packages/testing/src/oracle/index.ts';
 import { gradientCall } from '../../measure/tfjs.ts';
-import { contractOf, gpujsInputs, gpujsTerms, runGpujsGradient, tensorOf } from '../contracts.ts';
+import { contractOf, gpujsInputs, runGpujsGradient, tensorOf } from '../contracts.ts';
 import type { Contract } from '../contracts.ts';
 import type { ParityCase } from './cases.ts';
 
@@ -30,8 +30,6 @@ interface Found {
 /** One writing on one device. */
 export interface Writing {
   has(contract: Contract): boolean;
-  /** outputs that the gradient reads, out of those of the case */
-  terms(contract: Contract, all: readonly string[]): readonly string[];
   run(contract: Contract, call: ParityCase, cotangents: Readonly<Record<string, Array64>>): Promise<Found>;
 }
 
@@ -44,15 +42,13 @@ function largestError(found: Numbers, wanted: Arrays64): number {
   return Math.max(0, ...errors);
 }
 
-const known = new WeakMap<ParityCase, Map<string, Record<string, Array64>>>();
+const known = new WeakMap<ParityCase, Record<string, Array64>>();
 
 /** What the specification says is the same for all writings, and takes longer than they do. */
-function gradientsOf(call: ParityCase, terms: readonly string[], find: () => Record<string, Array64>): Record<string, Array64> {
-  const found = known.get(call) ?? new Map<string, Record<string, Array64>>();
+function gradientsOf(call: ParityCase, find: () => Record<string, Array64>): Record<string, Array64> {
+  const found = known.get(call) ?? find();
   known.set(call, found);
-  const key = terms.join();
-  if (!found.has(key)) found.set(key, find());
-  return found.get(key)!;
+  return found;
 }
 
 /** Compares a kernel in one writing with double precision. */
@@ -65,13 +61,12 @@ export async function measureKernel(writing: Writing, kernel: string, calls: rea
     const { inputs, options, differentiate, lossTerms } = call;
     const oracle = (given: Arrays64): Arrays64 => contract.oracle(given as Record<string, Array64>, options);
     const wanted = oracle(inputs);
-    const terms = writing.terms(contract, lossTerms);
-    const cotangents = Object.fromEntries(terms.map((name, index) => [name, uniform64(wanted[name]!.shape, 7001 + index)]));
+    const cotangents = Object.fromEntries(lossTerms.map((name, index) => [name, uniform64(wanted[name]!.shape, 7001 + index)]));
     try {
       const found = await writing.run(contract, call, cotangents);
       row.outputs = Math.max(row.outputs ?? 0, largestError(found.outputs, wanted));
       if (found.gradients) {
-        const right = gradientsOf(call, terms, () => centralDifferences(oracle, inputs, cotangents, differentiate));
+        const right = gradientsOf(call, () => centralDifferences(oracle, inputs, cotangents, differentiate));
         row.gradients = Math.max(row.gradients ?? 0, largestError(found.gradients, right));
       }
       row.cases++;
@@ -85,7 +80,6 @@ export async function measureKernel(writing: Writing, kernel: string, calls: rea
 /** The kernels of the tfjs backend in use. */
 export const onTfjs: Writing = {
   has: () => true,
-  terms: (_contract, all) => all,
   async run(contract, { inputs, options, differentiate, lossTerms }, cotangents) {
     const tensors = Object.fromEntries(Object.entries(inputs).map(([name, array]) => [name, tensorOf(name, array)]));
     const read = async (results: Readonly<Record<string, tf.Tensor>>): Promise<Numbers> => {
@@ -112,7 +106,6 @@ export const onTfjs: Writing = {
 export function inGpujs(gpujs: Gpujs): Writing {
   return {
     has: (contract) => contract.gpujs !== undefined,
-    terms: ({ kernel }, all) => all.filter((name) => gpujsTerms[kernel]?.includes(name) ?? true),
     async run(contract, { inputs, options, differentiate, lossTerms }, cotangents) {
       const given = gpujsInputs(inputs);
       const outputs = await contract.gpujs!(gpujs, given, options);

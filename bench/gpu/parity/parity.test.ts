@@ -49,7 +49,6 @@ it('a wrong result, a missing one and a failure show', async () => {
   const calls = parityCases();
   const writing = (change: (values: Float64Array) => ArrayLike<number> | null): Writing => ({
     has: ({ kernel }) => kernel !== 'AdamWStep',
-    terms: (_contract, all) => all,
     run: async (contract, { inputs, options }) => {
       const right = contractOf(contract.kernel).oracle(inputs, options);
       const outputs = Object.entries(right).flatMap(([name, { shape, data }]) => {

@@ -1,4 +1,3 @@
-import { gpujsTerms } from '../contracts.ts';
 import type { ParityRow } from './measure.ts';
 
 /** One writing in one mode on one adapter, measured. */
@@ -71,7 +70,6 @@ export function parityPage(runs: readonly ParityRun[], command: string): string 
     ...kernels.map((kernel) => line([`\`${kernel}\``, cases(kernel), ...runs.map((run) => cell(run.mode, rowOf(run, kernel)))])),
     '',
     `Bounds: ${boundOf('webgpu')} on GPUs, whose exponentials have three to four digits less than float32 has, ${boundOf('cpu')} elsewhere.`,
-    ...Object.entries(gpujsTerms).map(([kernel, terms]) => `In gpu.js the gradient of \`${kernel}\` is that of \`${terms.join('`, `')}\`.`),
     'The modes `webasm`, `webgpu` and `webgl2` in Chromium are held to the numbers of `cpu` by `npm run test:browser`.',
     ...(red.length > 0 ? ['', '## Red', '', ...red] : []),
     '',

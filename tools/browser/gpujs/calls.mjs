@@ -100,7 +100,11 @@ export const calls = {
   softmaxCrossEntropyGradient: async (gpujs) => {
     const options = { softCap: 4, zLoss: 0.01, labelSmoothing: 0.1 };
     const { logSumExp } = await kernels.softmaxCrossEntropy(gpujs, entropy, options);
-    return kernels.softmaxCrossEntropyGradient(gpujs, { ...entropy, logSumExp, cotangent: numbers(2, -1, 1, 4) }, options);
+    return kernels.softmaxCrossEntropyGradient(
+      gpujs,
+      { ...entropy, logSumExp, cotangent: numbers(2, -1, 1, 4), logSumExpCotangent: numbers(3, -1, 1, 4) },
+      options,
+    );
   },
   gatherRows: (gpujs) => kernels.gatherRows(gpujs, { table: numbers(1, -1, 1, 5, 3), indices }),
   gatherRowsGradient: (gpujs) => kernels.gatherRowsGradient(gpujs, { cotangent: numbers(1, -1, 1, 4, 3), indices }, { rowCount: 5 }),

@@ -32,7 +32,7 @@ export type { SelectiveScanInputs, SelectiveScanOptions } from './selective-scan
 export { selectiveScanGradient } from './selective-scan-gradient.ts';
 export type { SelectiveScanGradientInputs } from './selective-scan-gradient.ts';
 export { softmaxCrossEntropy, softmaxCrossEntropyGradient } from './softmax-cross-entropy.ts';
-export type { SoftmaxCrossEntropyInputs, SoftmaxCrossEntropyOptions } from './softmax-cross-entropy.ts';
+export type { SoftmaxCrossEntropyGradientInputs, SoftmaxCrossEntropyInputs, SoftmaxCrossEntropyOptions } from './softmax-cross-entropy.ts';
 export { softmaxAttention } from './softmax-attention.ts';
 export type { SoftmaxAttentionInputs, SoftmaxAttentionOptions } from './softmax-attention.ts';
 export { softmaxAttentionGradient } from './softmax-attention-gradient.ts';

@@ -176,12 +176,19 @@ describeModes('gpu.js kernels', (current) => {
       naiveSoftmaxCrossEntropy({ ...x, labels: array64([5], [...labels]) }, options);
     const wanted = oracle({ logits });
     expectClose('softmaxCrossEntropy', await softmaxCrossEntropy(current.gpujs, { ...given({ logits }), labels }, options), wanted);
-    const cotangent = uniform64([5], 2);
-    const gradients = centralDifferences(oracle, { logits }, { loss: cotangent }, ['logits']);
-    const points = given({ logits, logSumExp: wanted.logSumExp, cotangent });
     // central differences of steps of this size are of no use where the loss is of the size of the logits
     if (spread > 100) return;
-    expectClose('softmaxCrossEntropyGradient', await softmaxCrossEntropyGradient(current.gpujs, { ...points, labels }, options), gradients);
+    const [cotangent, logSumExpCotangent] = [uniform64([5], 2), uniform64([5], 3)];
+    for (const ofLogSumExp of [undefined, logSumExpCotangent]) {
+      const cotangents = { loss: cotangent, ...(ofLogSumExp && { logSumExp: ofLogSumExp }) };
+      const gradients = centralDifferences(oracle, { logits }, cotangents, ['logits']);
+      const points = given({ logits, logSumExp: wanted.logSumExp, cotangent, logSumExpCotangent: ofLogSumExp });
+      expectClose(
+        'softmaxCrossEntropyGradient',
+        await softmaxCrossEntropyGradient(current.gpujs, { ...points, labels }, options),
+        gradients,
+      );
+    }
   });
 
   it('gatherRows', async () => {

@@ -81,7 +81,7 @@ const losses = variants((capped: boolean) =>
   ),
 );
 
-const ofLogits = variants((capped: boolean) =>
+const ofLogits = variants((capped: boolean, ofLogSumExp: boolean) =>
   kernelSource(
     'softmaxCrossEntropy.ofLogits',
     {
@@ -89,6 +89,7 @@ const ofLogits = variants((capped: boolean) =>
       labels: 'Input',
       logSumExp: 'Input',
       cotangent: 'Input',
+      logSumExpCotangent: ofLogSumExp && 'Input',
       vocabulary: 'Integer',
       smoothing: 'Float',
       zLoss: 'Float',
@@ -99,11 +100,14 @@ const ofLogits = variants((capped: boolean) =>
     const label = labels[0][0][row];
     const lse = logSumExp[0][0][row];
     ${readLogit(capped, 'column')}
-    let slope = Math.exp(value - lse) * (1 + 2 * zLoss * lse) - smoothing / vocabulary;
-    if (Math.abs(label - column) < 0.5) { slope = slope - (1 - smoothing); }
+    let ofLoss = cotangent[0][0][row];
+    if (label < 0) { ofLoss = 0.0; }
+    let onSoftmax = ofLoss * (1 + 2 * zLoss * lse);
+    ${ofLogSumExp ? 'onSoftmax = onSoftmax + logSumExpCotangent[0][0][row];' : ''}
+    let slope = Math.exp(value - lse) * onSoftmax - ofLoss * smoothing / vocabulary;
+    if (Math.abs(label - column) < 0.5) { slope = slope - ofLoss * (1 - smoothing); }
     ${capped ? 'slope = slope * valueSlope;' : ''}
-    if (label < 0) { slope = 0.0; }
-    return slope * cotangent[0][0][row];`,
+    return slope;`,
   ),
 );
 
@@ -116,9 +120,9 @@ const forward: Program<Settings> = function* ({ logits, labels }, { rows, vocabu
 };
 
 const backward: Program<Settings> = function* (inputs, { rows, vocabulary, smoothing, zLoss, softCap }) {
-  const { logits, labels, logSumExp, cotangent } = inputs;
-  const values = [logits, labels, logSumExp, cotangent, vocabulary, smoothing, zLoss, softCap ?? undefined];
-  return { logits: yield* step(ofLogits(softCap !== null), [vocabulary, rows, 1], values) };
+  const { logits, labels, logSumExp, cotangent, logSumExpCotangent } = inputs;
+  const values = [logits, labels, logSumExp, cotangent, logSumExpCotangent, vocabulary, smoothing, zLoss, softCap ?? undefined];
+  return { logits: yield* step(ofLogits(softCap !== null, logSumExpCotangent !== undefined), [vocabulary, rows, 1], values) };
 };
 
 function arrange(inputs: SoftmaxCrossEntropyInputs, options: SoftmaxCrossEntropyOptions) {
@@ -151,22 +155,33 @@ export async function softmaxCrossEntropy(
   return { loss: { shape: [settings.rows], data: loss! }, logSumExp: { shape: [settings.rows], data: logSumExp! } };
 }
 
+/** Inputs of `softmaxCrossEntropyGradient`. */
+export interface SoftmaxCrossEntropyGradientInputs extends SoftmaxCrossEntropyInputs {
+  /** [N], as the forward kernel gave it */
+  readonly logSumExp: GpujsArray;
+  /** gradient of the loss, [N] */
+  readonly cotangent: GpujsArray;
+  /** gradient of `logSumExp`, [N]; zeros when left out */
+  readonly logSumExpCotangent?: GpujsArray | undefined;
+}
+
 /**
- * Gradient of the loss of `softmaxCrossEntropy` by the logits.
+ * Gradient of `softmaxCrossEntropy` by the logits: p (d lse + d loss (1 + 2 z lse)) - d loss ((1 - e) onehot + e / V).
  *
- * @param inputs also logSumExp [N], as the forward kernel gave it, and the gradient of the loss [N] as `cotangent`
  * @returns logits [N, V]
+ * @throws SeqLoomError when the shapes do not fit or a label is not below V
  */
 export async function softmaxCrossEntropyGradient(
   gpujs: Gpujs,
-  inputs: SoftmaxCrossEntropyInputs & { readonly logSumExp: GpujsArray; readonly cotangent: GpujsArray },
+  inputs: SoftmaxCrossEntropyGradientInputs,
   options: SoftmaxCrossEntropyOptions = {},
 ): Promise<{ logits: GpujsArray }> {
   const { views, settings } = arrange(inputs, options);
   const { rows } = settings;
-  checkArray('softmaxCrossEntropyGradient', 'logSumExp', inputs.logSumExp, [rows]);
-  checkArray('softmaxCrossEntropyGradient', 'cotangent', inputs.cotangent, [rows]);
-  const all = { ...views, logSumExp: view(inputs.logSumExp, rows), cotangent: view(inputs.cotangent, rows) };
+  const { logSumExp, cotangent, logSumExpCotangent } = inputs;
+  const perRow = { logSumExp, cotangent, ...(logSumExpCotangent && { logSumExpCotangent }) };
+  for (const [name, array] of Object.entries(perRow)) checkArray('softmaxCrossEntropyGradient', name, array, [rows]);
+  const all = { ...views, ...Object.fromEntries(Object.entries(perRow).map(([name, array]) => [name, view(array, rows)])) };
   const { logits } = await gpujs.run({ kernel: 'softmaxCrossEntropyGradient', inputs: all, settings, program: backward }, options);
   return { logits: { shape: inputs.logits.shape, data: logits! } };
 }
