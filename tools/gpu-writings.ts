@@ -13,6 +13,8 @@ export async function measuredWritings(): Promise<string> {
   const result = JSON.parse(readFileSync(results, 'utf8')) as SuiteResult;
   const { adapter, software } = result.gpu!;
   const text = `// written by \`npm run docs:writings\` from the results of \`npm run bench -- gpu\`
+// measured ratios may look like constants
+/* oxlint-disable oxc/approx-constant */
 
 /** The adapter of those results. */
 export const measuredOn = ${JSON.stringify({ adapter, emulated: software })} as const;

@@ -1,4 +1,6 @@
 // written by `npm run docs:writings` from the results of `npm run bench -- gpu`
+// measured ratios may look like constants
+/* oxlint-disable oxc/approx-constant */
 
 /** The adapter of those results. */
 export const measuredOn = { adapter: 'google swiftshader SwiftShader driver 5.0.0', emulated: true } as const;
