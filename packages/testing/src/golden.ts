@@ -113,7 +113,7 @@ function tensorsFrom(tensors: GoldenTensors): Record<string, tf.Tensor> {
 
 /** Runs one golden case on the current backend: forward, and gradients of loss = sum over loss terms of sum(output * cotangent). */
 export async function runGolden(subject: GoldenSubject, golden: GoldenCase): Promise<GoldenResult> {
-  const bounds = goldenBounds(subject.op, golden.name);
+  const bounds = goldenBounds(subject.op, golden.name, tf.getBackend());
   const given = { inputs: tensorsFrom(golden.inputs), parameters: tensorsFrom(golden.parameters), buffers: tensorsFrom(golden.buffers) };
   const faults: string[] = [];
   let forward = { error: 0, name: 'none' };
