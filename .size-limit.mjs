@@ -7,7 +7,7 @@ const outside = ['@tensorflow/*', '@huggingface/*', 'webgpu', 'node:*', 'valibot
 const limits = {
   core: 60,
   'kernels-wasm': 80,
-  'kernels-gpu': 34,
+  'kernels-gpu': 45,
   attention: 30,
   'linear-attention': 60,
   ssm: 40,
