@@ -88,7 +88,7 @@ function readStore({ read }: Place): Store {
 /** What was measured on an adapter with the shaders of this package; undefined for anything else, broken results included. */
 export function measuredTuning(device: GPUDevice): MeasuredTuning | undefined {
   const found = readStore(place())[adapterKey(device)];
-  if (found?.shaders !== fingerprint()) return undefined;
+  if (!found || found.shaders !== fingerprint()) return undefined;
   try {
     const { matMul, smallMatMul, attention, subgroups } = found.tuning;
     if (!matMul || !smallMatMul || !attention || subgroups === undefined) return undefined;

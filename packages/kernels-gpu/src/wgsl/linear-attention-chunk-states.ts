@@ -174,16 +174,8 @@ export function addWrites(load: (token: string) => string): string {
       }`;
 }
 
-/**
- * The delta rules' walk from chunk to chunk: `U - W S` in the place of U, the states at the chunks' starts, the last state.
- *
- * A workgroup of 256 per state head and 4 (beyond 128 key channels 2) vectors of value channels, with its part of the state in workgroup memory:
- * 12 KB. Per chunk 64 (2 Dk + 16) loads and 2048 Dk multiply-adds; B H Dv / 16 workgroups, T / 64 steps.
- */
-export function scanSource(variant: ChunkVariant): string {
-  const { decay, wide } = variant;
-  const whole = { none: '', head: 'since[rowOfLast]', channel: 'since[rowOfLast * uniforms.keyQuads + quad]' }[decay];
-  return `${endingReader(variant)}${quadReader('state', 'value', wide)}${quadWriter('lastState', 'value', wide)}
+/** How a walk over the chunks begins: a workgroup's tile of the state, from the tensor `state` where `given` holds, zeros elsewhere. */
+export const walkBegins = (given: string): string => `
 var<workgroup> held: array<vec4<f32>, ${HELD_STATE}>;
 var<workgroup> writes: array<vec4<f32>, ${TILE_LANES}>;
 fn kernel(group: vec3<u32>, local: vec3<u32>, lane: u32) {
@@ -195,8 +187,32 @@ fn kernel(group: vec3<u32>, local: vec3<u32>, lane: u32) {
   for (var x = lane; x < 4u * uniforms.keyQuads * width; x += ${TILE_LANES}u) {
     let d = x / width;
     held[x] = vec4<f32>();
-    if (uniforms.hasState != 0u && d < uniforms.keyDim) { held[x] = stateQuad(plane * uniforms.keyDim + d, tile + x % width); }
-  }
+    if (${given} && d < uniforms.keyDim) { held[x] = stateQuad(plane * uniforms.keyDim + d, tile + x % width); }
+  }`;
+
+/** How it ends: the tile goes to `lastState`. */
+export const WALK_ENDS = `  workgroupBarrier();
+  for (var x = lane; x < uniforms.keyDim * width; x += ${TILE_LANES}u) { write_lastState(plane * uniforms.keyDim + x / width, tile + x % width, held[x]); }
+}
+`;
+
+/** Two rows of the state, `one` and `two`, as they are at the end of a chunk. */
+export function fadePair(decay: ChunkVariant['decay']): string {
+  if (decay === 'none') return '';
+  if (decay === 'head') return 'one *= since[rowOfLast]; two *= since[rowOfLast];';
+  return 'let whole = since[rowOfLast * uniforms.keyQuads + quad]; one *= select(whole.x, whole.z, upper); two *= select(whole.y, whole.w, upper);';
+}
+
+/**
+ * The delta rules' walk from chunk to chunk: `U - W S` in the place of U, the states at the chunks' starts, the last state.
+ *
+ * A workgroup of 256 per state head and 4 (beyond 128 key channels 2) vectors of value channels, with its part of the state in workgroup memory:
+ * 12 KB. Per chunk 64 (2 Dk + 16) loads and 2048 Dk multiply-adds; B H Dv / 16 workgroups, T / 64 steps.
+ */
+export function scanSource(variant: ChunkVariant): string {
+  const { decay, wide } = variant;
+  return `${endingReader(variant)}${quadReader('state', 'value', wide)}${quadWriter('lastState', 'value', wide)}
+${walkBegins('uniforms.hasState != 0u')}
   for (var chunk = 0u; chunk < uniforms.chunks; chunk++) {
     let first = chunk * ${CHUNK}u;
     let last = min(uniforms.time, first + ${CHUNK}u);
@@ -226,24 +242,12 @@ fn kernel(group: vec3<u32>, local: vec3<u32>, lane: u32) {
       let from_ = x / width * 2u * width + x % width;
       var one = held[from_];
       var two = held[from_ + width];
-      ${
-        decay === 'none'
-          ? ''
-          : decay === 'head'
-            ? `one *= ${whole};
-      two *= ${whole};`
-            : `let whole = ${whole};
-      one *= select(whole.x, whole.z, upper);
-      two *= select(whole.y, whole.w, upper);`
-      }${addWrites((token) => `endingQuad((b * uniforms.time + first + ${token}) * uniforms.heads + head, quad)`)}
+      ${fadePair(decay)}${addWrites((token) => `endingQuad((b * uniforms.time + first + ${token}) * uniforms.heads + head, quad)`)}
       held[from_] = one;
       held[from_ + width] = two;
     }
   }
-  workgroupBarrier();
-  for (var x = lane; x < uniforms.keyDim * width; x += ${TILE_LANES}u) { write_lastState(plane * uniforms.keyDim + x / width, tile + x % width, held[x]); }
-}
-`;
+${WALK_ENDS}`;
 }
 
 /**

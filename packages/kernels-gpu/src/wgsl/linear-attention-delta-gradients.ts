@@ -1,4 +1,4 @@
-import { HELD_STATE, addWrites, factorOf, timesHeld } from './linear-attention-chunk-states.ts';
+import { WALK_ENDS, addWrites, factorOf, fadePair, timesHeld, walkBegins } from './linear-attention-chunk-states.ts';
 import { CHUNK, chunkPlace, quadReader, quadWriter } from './linear-attention-quads.ts';
 import type { ChunkVariant } from './linear-attention-quads.ts';
 import { TILE_LANES } from './linear-attention-tiles.ts';
@@ -55,20 +55,7 @@ fn kernel(group: vec3<u32>, local: vec3<u32>, lane: u32) {
  * Loads, arithmetic and memory are those of the walk forward.
  */
 export function scanBackSource({ decay, wide }: ChunkVariant): string {
-  return `${quadReader('ending', 'key', true)}${quadReader('state', 'value', wide)}${quadWriter('lastState', 'value', wide)}
-var<workgroup> held: array<vec4<f32>, ${HELD_STATE}>;
-var<workgroup> writes: array<vec4<f32>, ${TILE_LANES}>;
-fn kernel(group: vec3<u32>, local: vec3<u32>, lane: u32) {
-  let width = uniforms.tileQuads;
-  let tile = group.x * width;
-  let head = group.y;
-  let b = group.z;
-  let plane = b * uniforms.heads + head;
-  for (var x = lane; x < 4u * uniforms.keyQuads * width; x += ${TILE_LANES}u) {
-    let d = x / width;
-    held[x] = vec4<f32>();
-    if (d < uniforms.keyDim) { held[x] = stateQuad(plane * uniforms.keyDim + d, tile + x % width); }
-  }
+  return `${quadReader('ending', 'key', true)}${quadReader('state', 'value', wide)}${quadWriter('lastState', 'value', wide)}${walkBegins('true')}
   for (var step = uniforms.chunks; step > 0u; step--) {
     let chunk = step - 1u;
     let first = chunk * ${CHUNK}u;
@@ -111,24 +98,14 @@ fn kernel(group: vec3<u32>, local: vec3<u32>, lane: u32) {
         twoMore = dStates[place + uniforms.valueQuads];
         dStates[place + uniforms.valueQuads] = two;
       }
-      ${
-        {
-          none: '',
-          head: 'one *= since[rowOfLast]; two *= since[rowOfLast];',
-          channel:
-            'let whole = since[rowOfLast * uniforms.keyQuads + quad]; one *= select(whole.x, whole.z, upper); two *= select(whole.y, whole.w, upper);',
-        }[decay]
-      }
+      ${fadePair(decay)}
       one += oneMore;
       two += twoMore;${addWrites((token) => `solved[rows + (${token}) * (uniforms.keyQuads + uniforms.valueQuads) + quad]`)}
       held[from_] = one;
       held[from_ + width] = two;
     }
   }
-  workgroupBarrier();
-  for (var x = lane; x < uniforms.keyDim * width; x += ${TILE_LANES}u) { write_lastState(plane * uniforms.keyDim + x / width, tile + x % width, held[x]); }
-}
-`;
+${WALK_ENDS}`;
 }
 
 /**
