@@ -1,50 +1,7 @@
 import * as tf from '@tensorflow/tfjs-core';
-import '@tensorflow/tfjs-backend-cpu';
-import '@tensorflow/tfjs-backend-wasm';
-import { registerGradients } from '@seqloom/core';
-import { randomStream } from '@seqloom/testing';
-import { afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
-import type { Build } from './load.ts';
-import { useWasmKernels } from './use-wasm-kernels.ts';
-
-type DType = 'float32' | 'int32' | 'bool';
-
-interface Plain {
-  readonly shape: number[];
-  readonly dtype: DType;
-  readonly data: Float32Array | Int32Array | Uint8Array;
-}
-
-function plain(shape: number[], seed: number, dtype: DType = 'float32'): Plain {
-  const next = randomStream(seed);
-  const values = Array.from({ length: shape.reduce((a, b) => a * b, 1) }, () => 4 * next() - 2);
-  if (dtype === 'float32') return { shape, dtype, data: Float32Array.from(values) };
-  if (dtype === 'int32') return { shape, dtype, data: Int32Array.from(values, (x) => Math.round(10 * x)) };
-  return { shape, dtype, data: Uint8Array.from(values, (x) => (x > 0 ? 1 : 0)) };
-}
-
-/** Runs the same ops on a backend and reads all results. */
-async function results(backend: string, inputs: readonly Plain[], run: (tensors: tf.Tensor[]) => tf.Tensor | tf.Tensor[]) {
-  await tf.setBackend(backend);
-  return tf.tidy(() => {
-    const given = run(inputs.map(({ shape, dtype, data }) => tf.tensor(data, shape, dtype)));
-    return [given].flat().map((tensor) => ({ shape: tensor.shape, dtype: tensor.dtype, data: Array.from(tensor.dataSync()) }));
-  });
-}
-
-/** Compares with tfjs's cpu backend: bit by bit, or within a tolerance relative to the size of the numbers. */
-async function likeCpu(inputs: readonly Plain[], run: (tensors: tf.Tensor[]) => tf.Tensor | tf.Tensor[], tolerance = 0): Promise<void> {
-  const wanted = await results('cpu', inputs, run);
-  const given = await results('wasm', inputs, run);
-  if (tolerance === 0) return expect(given).toEqual(wanted);
-  given.forEach(({ data, shape, dtype }, index) => {
-    expect([shape, dtype]).toEqual([wanted[index]!.shape, wanted[index]!.dtype]);
-    data.forEach((x, place) => {
-      const right = wanted[index]!.data[place]!;
-      expect(Math.abs(x - right)).toBeLessThanOrEqual(tolerance * Math.max(1, Math.abs(right)));
-    });
-  });
-}
+import { expect, it } from 'vitest';
+import { describeTfjs, likeCpu, plain } from './like-cpu.ts';
+import type { DType, Plain } from './like-cpu.ts';
 
 const dtypes: DType[] = ['float32', 'int32', 'bool'];
 
@@ -55,42 +12,7 @@ function permutations(rank: number): number[][] {
   );
 }
 
-/** The float64 value of a function beside the float32 one: distance in units in the last place of the right answer. */
-function ulps(given: number, right: number): number {
-  const size = Math.max(Math.abs(right), 2 ** -126);
-  return Math.abs(given - right) / 2 ** (Math.floor(Math.log2(size)) - 23);
-}
-
-/** erf in double precision: its series, or near 1 the continued fraction of the complement. */
-function erf(x: number): number {
-  if (x < 0) return -erf(-x);
-  if (x > 3) {
-    let fraction = 0;
-    for (let k = 60; k > 0; k--) fraction = k / 2 / (x + fraction);
-    return 1 - Math.exp(-x * x) / Math.sqrt(Math.PI) / (x + fraction);
-  }
-  let [term, sum] = [x, x];
-  for (let k = 1; k < 100; k++) {
-    term *= (-x * x) / k;
-    sum += term / (2 * k + 1);
-  }
-  return (2 / Math.sqrt(Math.PI)) * sum;
-}
-
-describe.each<Build>(['simd', 'relaxed'])("tfjs's own kernels, %s build", (build) => {
-  let tensors = 0;
-  beforeAll(async () => {
-    registerGradients();
-    await tf.setBackend('wasm');
-    const { undo } = await useWasmKernels({ build });
-    return undo;
-  });
-  beforeEach(() => void (tensors = tf.memory().numTensors));
-  afterEach(async () => {
-    await tf.setBackend('wasm');
-    expect(tf.memory().numTensors).toBe(tensors);
-  });
-
+describeTfjs("tfjs's own kernels", () => {
   it.each(dtypes)('cuts and splits %s', async (dtype) => {
     const x = plain([3, 5, 7, 2], 1, dtype);
     await likeCpu([x], ([a]) => [
@@ -145,62 +67,6 @@ describe.each<Build>(['simd', 'relaxed'])("tfjs's own kernels, %s build", (build
     }
   });
 
-  it.each([
-    [[], []],
-    [[1], [5]],
-    [[6], []],
-    [
-      [3, 5],
-      [3, 5],
-    ],
-    [[3, 5], [5]],
-    [
-      [3, 1],
-      [3, 9],
-    ],
-    [
-      [8, 1],
-      [1, 13],
-    ],
-    [
-      [2, 3, 4, 5],
-      [2, 1, 4, 1],
-    ],
-    [
-      [2, 1, 4, 1, 3],
-      [1, 5, 1, 6, 1],
-    ],
-    [
-      [2, 3, 2, 3, 2, 3],
-      [1, 3, 1, 3, 1, 3],
-    ],
-    [[2, 3, 1], [7]],
-    [[0, 3], [3]],
-  ] as [number[], number[]][])('broadcasts %j with %j', async (left, right) => {
-    for (const [one, other] of [
-      [left, right],
-      [right, left],
-    ] as const) {
-      for (const dtype of ['float32', 'int32'] as const) {
-        await likeCpu([plain([...one], 1, dtype), plain([...other], 2, dtype)], ([a, b]) => [
-          tf.add(a!, b!),
-          tf.sub(a!, b!),
-          tf.mul(a!, b!),
-          tf.maximum(a!, b!),
-          tf.minimum(a!, b!),
-          tf.less(a!, b!),
-          tf.lessEqual(a!, b!),
-          tf.greater(a!, b!),
-          tf.greaterEqual(a!, b!),
-          tf.equal(a!, tf.add(a!, tf.maximum(b!, tf.zerosLike(b!)))),
-          tf.notEqual(a!, tf.add(a!, tf.maximum(b!, tf.zerosLike(b!)))),
-        ]);
-      }
-      await likeCpu([plain([...one], 1), plain([...other], 2)], ([a, b]) => tf.div(a!, b!));
-      await likeCpu([plain([...one], 1, 'bool'), plain([...other], 2)], ([a, b]) => tf.mul(a!, b!));
-    }
-  });
-
   it('sums and averages over any axes', async () => {
     const shape = [3, 5, 2, 9];
     for (let mask = 1; mask < 16; mask++) {
@@ -227,76 +93,6 @@ describe.each<Build>(['simd', 'relaxed'])("tfjs's own kernels, %s build", (build
       expect(Math.abs(tf.sum(tf.reshape(many, [100_000, 3]), 0).dataSync()[1]! / right - 1 / 3)).toBeLessThan(2e-5);
     });
   });
-
-  it.each([
-    ['exp', tf.exp, Math.exp, [-103, 89], [-Infinity, 0], [Infinity, Infinity], [100, Infinity], [-100, Math.exp(-100)], [0, 1]],
-    ['tanh', tf.tanh, Math.tanh, [-12, 12], [-Infinity, -1], [Infinity, 1], [100, 1], [-100, -1], [0, 0]],
-    [
-      'softplus',
-      tf.softplus,
-      (x: number) => Math.log1p(Math.exp(x)),
-      [-100, 80],
-      [-Infinity, 0],
-      [Infinity, Infinity],
-      [100, 100],
-      [-100, Math.exp(-100)],
-    ],
-    [
-      'log1p',
-      tf.log1p,
-      Math.log1p,
-      [-0.999, 3],
-      [-1, -Infinity],
-      [-2, NaN],
-      [Infinity, Infinity],
-      [1e30, Math.log(1e30)],
-      [1e-30, 1e-30],
-      [0, 0],
-    ],
-    [
-      'log',
-      tf.log,
-      Math.log,
-      [1e-6, 3],
-      [0, -Infinity],
-      [-1, NaN],
-      [Infinity, Infinity],
-      [1e-40, Math.log(Math.fround(1e-40))],
-      [1e38, Math.log(Math.fround(1e38))],
-      [1, 0],
-    ],
-    ['rsqrt', tf.rsqrt, (x: number) => 1 / Math.sqrt(x), [1e-6, 100], [0, Infinity], [-1, NaN], [Infinity, 0], [4, 0.5]],
-    ['erf', tf.erf, erf, [-5, 5], [0, 0], [Infinity, 1], [-Infinity, -1], [100, 1], [1e-20, 1e-20 * 1.1283791670955126]],
-    ['sin', tf.sin, Math.sin, [-9, 9], [0, 0], [Infinity, NaN], [65535, Math.sin(65535)], [1e6, Math.sin(1e6)], [-100, Math.sin(-100)]],
-    ['cos', tf.cos, Math.cos, [-9, 9], [0, 1], [-Infinity, NaN], [65535, Math.cos(65535)], [1e6, Math.cos(1e6)], [-100, Math.cos(-100)]],
-    ['neg', tf.neg, (x: number) => -x, [-9, 9], [Infinity, -Infinity]],
-    ['square', tf.square, (x: number) => x * x, [-9, 9], [-Infinity, Infinity], [1e-30, 0]],
-  ] as [string, (x: tf.Tensor) => tf.Tensor, (x: number) => number, [number, number], ...[number, number][]][])(
-    '%s is within 3 units in the last place and right at the ends',
-    async (_name, op, right, [low, high], ...points) => {
-      await tf.setBackend('wasm');
-      tf.tidy(() => {
-        const next = randomStream(5);
-        const values = Float32Array.from({ length: 10_001 }, (_, index) =>
-          index % 2 ? low + (high - low) * next() : low + ((high - low) * index) / 10_000,
-        );
-        const given = op(tf.tensor1d(values)).dataSync();
-        let worst = 0;
-        values.forEach((x, place) => {
-          const wanted = Math.fround(right(x));
-          if (Number.isFinite(wanted)) worst = Math.max(worst, ulps(given[place]!, right(x)));
-          else expect(given[place]).toBe(wanted);
-        });
-        expect(worst).toBeLessThanOrEqual(3);
-        for (const [x, y] of points) {
-          const value = op(tf.tensor1d([x])).dataSync()[0]!;
-          if (Number.isFinite(y)) expect(ulps(value, y), `at ${x}`).toBeLessThanOrEqual(2);
-          else expect(value, `at ${x}`).toBe(y);
-        }
-        expect(op(tf.tensor1d([NaN])).dataSync()[0]).toBeNaN();
-      });
-    },
-  );
 
   it.each(['float32', 'int32'] as DType[])('gathers %s along any axis, with batches', async (dtype) => {
     const indices: Plain = { shape: [2, 3], dtype: 'int32', data: Int32Array.from([3, 0, 1, 1, 2, 3]) };
@@ -345,36 +141,6 @@ describe.each<Build>(['simd', 'relaxed'])("tfjs's own kernels, %s build", (build
     await likeCpu(inputs, (tensors) => tf.einsum(equation, ...tensors), 1e-5);
   });
 
-  it.each([[1], [3, 7], [4, 16], [5, 33]])('compares, combines and chooses, shape %j %j', async (...shape) => {
-    const sides = [plain(shape, 1), plain(shape, 2), plain(shape, 3, 'int32'), plain(shape, 4, 'int32'), plain([1], 5)];
-    await likeCpu([...sides, plain(shape, 6, 'bool'), plain(shape, 7, 'bool')], ([a, b, i, j, one, p, q]) => [
-      tf.less(a!, b!),
-      tf.greaterEqual(i!, j!),
-      tf.equal(i!, tf.maximum(i!, j!)),
-      tf.greater(a!, one!),
-      tf.less(one!, a!),
-      tf.notEqual(a!, a!),
-      tf.logicalAnd(p!, q!),
-      tf.logicalOr(p!, q!),
-      tf.where(p!, a!, b!),
-      tf.where(q!, i!, j!),
-      tf.where(p!, a!, one!),
-      tf.equal(p!, q!),
-    ]);
-  });
-
-  it('compares NaN and infinities as numbers do', async () => {
-    const odd: Plain = { shape: [5], dtype: 'float32', data: Float32Array.from([NaN, Infinity, -Infinity, 0, -0]) };
-    await likeCpu([odd, { ...odd, data: odd.data.toReversed() }], ([a, b]) => [
-      tf.less(a!, b!),
-      tf.equal(a!, a!),
-      tf.notEqual(a!, b!),
-      tf.greaterEqual(a!, b!),
-      tf.maximum(a!, b!),
-      tf.minimum(a!, b!),
-    ]);
-  });
-
   it('sums up along any axis, forwards and backwards', async () => {
     for (const axis of [0, 1, 2]) {
       await likeCpu(
@@ -400,10 +166,6 @@ describe.each<Build>(['simd', 'relaxed'])("tfjs's own kernels, %s build", (build
       tf.reverse(a!, [0, 1, 2]),
       tf.reverse(b!, 0),
     ]);
-  });
-
-  it('leaves functions of whole numbers to tfjs', async () => {
-    await likeCpu([plain([7], 1, 'int32')], ([a]) => [tf.neg(a!), tf.square(a!), tf.exp(a!)], 1e-5);
   });
 
   it('shares the data of a clone and keeps it until the last owner is gone', async () => {

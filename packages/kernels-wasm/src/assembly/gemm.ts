@@ -167,7 +167,7 @@ export function gemmPackedTransposed(
 ): void {
   for (let i = 0; i < m; i += 6) {
     const cRow = c + <usize>i * ldc;
-    stripColumns(k, at + ((<usize>i) << 2), ldat, b, panel, cRow, ldc, cstep, n, min(6, m - i), alpha, accumulate);
+    stripColumns(k, at + ((<usize>i) << 2), ldat, b, 32, panel, cRow, ldc, cstep, n, min(6, m - i), alpha, accumulate);
   }
 }
 

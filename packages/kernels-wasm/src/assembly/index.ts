@@ -4,7 +4,7 @@ export { setEdge, stripColumns, stripRows, tileOne } from './tile';
 export { batchGemm, dot, gemm, gemmPacked, gemmPackedTransposed, packBytes, packRows, packTransposed, vectorTimesRows } from './gemm';
 export { chunkDecays, packKeyHat, prepareKeys, prepareQueries, solveUpdate } from './linear-chunk';
 export { copyScaled, scaleByColumn, scaleByRow, sumProducts, transposeRows, writeRows as writeTensorRows } from './linear-rows';
-export { addColumnsTimesRows, addLowerTimesRows, addUpperTimesRows, columnStrip, lowerProduct, pairStrip, rowsAndLowerTimes, rowsTimes } from './linear-tile';
+export { addColumnsTimesRows, addLowerTimesRows, addUpperTimesRows, lowerProduct, pairStrip, rowsAndLowerTimes, rowsTimes } from './linear-tile';
 export { linearForward, linearForwardBytes } from './linear-forward';
 export { touch } from './linear-memory';
 export { linearBackward } from './linear-backward';

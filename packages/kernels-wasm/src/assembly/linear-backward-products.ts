@@ -1,5 +1,5 @@
 import { fma, laneSum, nfma, splat, storeSome } from './lanes';
-import { columnStrip } from './linear-tile';
+import { stripColumns } from './tile';
 import { SQUARE_STRIDE, betas, channelDecays, headDecay, keyDim, keyHat, keyPadded, keyStride, keyTilde, nSquare, queryTilde, valuePadded, valueStride } from './linear-chunk';
 import { along, dBetas, dKeyHat, dKeyTilde, dLog, dQuery, nextAlong } from './linear-backward-scratch';
 
@@ -14,7 +14,7 @@ export function solveBackward(count: i32, du: usize, x: usize): void {
     const below = j + height;
     if (below < count) {
       const n = nSquare + <usize>below * SQUARE_STRIDE + (<usize>j << 2);
-      columnStrip(count - below, n, SQUARE_STRIDE, du + <usize>below * valueStride, valueStride, first, valueStride, valuePadded, height, -1);
+      stripColumns(count - below, n, SQUARE_STRIDE, du + <usize>below * valueStride, valueStride, 32, first, valueStride, 32, valuePadded, height, -1, true);
     }
     for (let r = height - 1; r >= 0; r--) {
       const row = first + <usize>r * valueStride;

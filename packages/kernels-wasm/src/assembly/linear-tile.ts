@@ -1,73 +1,7 @@
 import { fma, splat } from './lanes';
-import { strip, stripFour } from './tile';
+import { strip, stripColumns, stripFour } from './tile';
 
 // products of row-major matrices whose widths are padded to whole vectors of eight, so that no tile hangs over an edge on the right
-
-/**
- * c[rows, n] = alpha * a^T b (+ c) for up to six columns of A that lie side by side, n a multiple of 8: row p of A at a + p * lda, of B at b + p * ldb.
- * Six floats of A's rows are read even when `rows` is smaller.
- */
-export function columnStrip(k: i32, at: usize, lda: usize, start: usize, ldb: usize, c: usize, ldc: usize, n: i32, rows: i32, alpha: f32): void {
-  const scale = splat(alpha);
-  for (let j = 0; j < n; j += 8) {
-    let a = at;
-    let b = start;
-    let c00 = splat(0), c01 = splat(0);
-    let c10 = splat(0), c11 = splat(0);
-    let c20 = splat(0), c21 = splat(0);
-    let c30 = splat(0), c31 = splat(0);
-    let c40 = splat(0), c41 = splat(0);
-    let c50 = splat(0), c51 = splat(0);
-    let b0: v128, b1: v128, x: v128;
-    for (let p = k; p > 0; p--) {
-      b0 = v128.load(b, 0);
-      b1 = v128.load(b, 16);
-      x = v128.load32_splat(a);
-      c00 = fma(x, b0, c00);
-      c01 = fma(x, b1, c01);
-      x = v128.load32_splat(a, 4);
-      c10 = fma(x, b0, c10);
-      c11 = fma(x, b1, c11);
-      x = v128.load32_splat(a, 8);
-      c20 = fma(x, b0, c20);
-      c21 = fma(x, b1, c21);
-      x = v128.load32_splat(a, 12);
-      c30 = fma(x, b0, c30);
-      c31 = fma(x, b1, c31);
-      x = v128.load32_splat(a, 16);
-      c40 = fma(x, b0, c40);
-      c41 = fma(x, b1, c41);
-      x = v128.load32_splat(a, 20);
-      c50 = fma(x, b0, c50);
-      c51 = fma(x, b1, c51);
-      a += lda;
-      b += ldb;
-    }
-    let to = c;
-    add(to, c00, c01, scale);
-    if (rows == 6) {
-      add((to += ldc), c10, c11, scale);
-      add((to += ldc), c20, c21, scale);
-      add((to += ldc), c30, c31, scale);
-      add((to += ldc), c40, c41, scale);
-      add((to += ldc), c50, c51, scale);
-    } else {
-      if (rows > 1) add((to += ldc), c10, c11, scale);
-      if (rows > 2) add((to += ldc), c20, c21, scale);
-      if (rows > 3) add((to += ldc), c30, c31, scale);
-      if (rows > 4) add((to += ldc), c40, c41, scale);
-    }
-    c += 32;
-    start += 32;
-  }
-}
-
-// @ts-ignore: decorator
-@inline
-function add(c: usize, x0: v128, x1: v128, alpha: v128): void {
-  v128.store(c, fma(x0, alpha, v128.load(c)));
-  v128.store(c, fma(x1, alpha, v128.load(c, 16)), 16);
-}
 
 /**
  * c[rows, n] = alpha * (a[rows, k] b[k, n] + p[rows, depth] y[depth, n]) for up to six rows, n a multiple of 8: all matrices row-major.
@@ -206,7 +140,7 @@ export function rowsAndLowerTimes(
 /** c[m, n] += alpha * a^T b with a[k, m], b[k, n]; n a multiple of 8. Up to five floats beyond the end of A's rows are read. */
 export function addColumnsTimesRows(m: i32, n: i32, k: i32, a: usize, lda: usize, b: usize, ldb: usize, c: usize, ldc: usize, alpha: f32): void {
   for (let i = 0; i < m; i += 6) {
-    columnStrip(k, a + (<usize>i << 2), lda, b, ldb, c + <usize>i * ldc, ldc, n, min(6, m - i), alpha);
+    stripColumns(k, a + (<usize>i << 2), lda, b, ldb, 32, c + <usize>i * ldc, ldc, 32, n, min(6, m - i), alpha, true);
   }
 }
 
@@ -236,7 +170,7 @@ export function addLowerTimesRows(count: i32, n: i32, square: usize, lda: usize,
 export function addUpperTimesRows(count: i32, n: i32, square: usize, lda: usize, b: usize, ldb: usize, c: usize, ldc: usize): void {
   for (let j = 0; j < count; j += 6) {
     const a = square + <usize>j * lda + (<usize>j << 2);
-    columnStrip(count - j, a, lda, b + <usize>j * ldb, ldb, c + <usize>j * ldc, ldc, n, min(6, count - j), 1);
+    stripColumns(count - j, a, lda, b + <usize>j * ldb, ldb, 32, c + <usize>j * ldc, ldc, 32, n, min(6, count - j), 1, true);
   }
 }
 

@@ -193,10 +193,10 @@ export function stripFour(k: i32, a: usize, lda: usize, b: usize, bstep: usize, 
 }
 
 /**
- * c[6, n] = alpha * a[6, k] b[k, n] (+ c) where the six entries of a column of A lie side by side: column p at a + p * astep.
+ * c[6, n] = alpha * a[6, k] b[k, n] (+ c) where the six entries of a column of A lie side by side: column p at a + p * astep; rows of B `bstep` bytes apart, as in strip.
  * Six floats are read per column even when `rows` is smaller.
  */
-export function stripColumns(k: i32, at: usize, astep: usize, b: usize, panel: usize, c: usize, ldc: usize, cstep: usize, n: i32, rows: i32, alpha: f32, accumulate: bool): void {
+export function stripColumns(k: i32, at: usize, astep: usize, b: usize, bstep: usize, panel: usize, c: usize, ldc: usize, cstep: usize, n: i32, rows: i32, alpha: f32, accumulate: bool): void {
   const start = b;
   for (let j = 0; j < n; j += 8) {
   const columns = min(8, n - j);
@@ -231,7 +231,7 @@ export function stripColumns(k: i32, at: usize, astep: usize, b: usize, panel: u
     c50 = fma(x, b0, c50);
     c51 = fma(x, b1, c51);
     a += astep;
-    b += 32;
+    b += bstep;
   }
 
   const scale = splat(alpha);
