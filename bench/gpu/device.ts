@@ -42,6 +42,7 @@ export async function startWebGpu(): Promise<Started> {
     kernels: label,
     gpu: { adapter, software },
     peak: null,
+    loop: null,
     versions: Object.fromEntries(['@tensorflow/tfjs-backend-webgpu', 'gpu.js', 'webgpu'].map((name) => [name, versionOf(name)])),
     // an emulated GPU takes seconds for what a real one does in milliseconds
     timing: software ? { samples: 5, warmMs: 0, budgetMs: 500 } : {},

@@ -17,6 +17,10 @@ export interface Candidate {
   enter?(): void;
   /** waits for what `run` only began, as calls of a GPU do; the first call of such a candidate compiles, and says nothing about time */
   finish?(): Promise<void>;
+  /** what its outputs are held to, where they are others than the case's */
+  readonly checks?: readonly ((outputs: Outputs) => string | null)[];
+  /** its own work, where it is not the case's */
+  readonly work?: Work;
   /** figures of one call that are no times, for the columns beside them */
   count?(): Promise<Readonly<Record<string, number>>>;
   /** the results of one call */
@@ -63,5 +67,7 @@ export interface Case {
 
 /** The name of our own candidate, which ratios are taken to. */
 export const OURS = 'seqloom';
+/** Our forward without its gradient, timed in turns with both. */
+export const FORWARD_ALONE = 'forward alone';
 /** The same ops on plain tfjs-wasm, kernels-wasm left out. */
 export const COMPOSED = 'composed';

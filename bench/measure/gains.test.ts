@@ -3,8 +3,13 @@ import { OURS } from './candidate.ts';
 import { gainNote, seriesOf } from './gains.ts';
 import type { CaseResult } from './suite.ts';
 
-const resultOf = (x: number, times: Record<string, number>): CaseResult =>
-  ({ name: `at ${x}`, series: 'a', x, rows: Object.entries(times).map(([candidate, ms]) => ({ candidate, ms })) }) as unknown as CaseResult;
+const resultOf = (x: number, ratios: Record<string, number>): CaseResult =>
+  ({
+    name: `at ${x}`,
+    series: 'a',
+    x,
+    rows: Object.entries(ratios).map(([candidate, ratio]) => ({ candidate, ratio })),
+  }) as unknown as CaseResult;
 
 it('a note tells how much faster we are wherever both were measured', () => {
   const results = [resultOf(8, { [OURS]: 2, dense: 3 }), resultOf(16, { [OURS]: 2 }), resultOf(32, { [OURS]: 2, dense: 25 })];

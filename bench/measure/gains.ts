@@ -18,7 +18,7 @@ export function gainNote(results: readonly CaseResult[], series: string, candida
   const ratios = results
     .filter((result) => result.series === series)
     .flatMap(({ name, x }) => {
-      const [ours, theirs] = [OURS, candidate].map((each) => rowOf(results, name, each)?.ms);
+      const [ours, theirs] = [OURS, candidate].map((each) => rowOf(results, name, each)?.ratio);
       return ours && theirs ? [`${(theirs / ours).toPrecision(2)} at ${x}`] : [];
     });
   return `${series}: time of ${called} over ours ${ratios.join(', ') || 'not measured'}`;

@@ -6,7 +6,7 @@ export interface Timed {
   readonly name: string;
   run(): void | Promise<void>;
   /** times of a call that was made already: the first sample, and warm-up enough */
-  readonly known?: { readonly wall: number; readonly cpu: number };
+  readonly known?: Took;
   /** waits for the calls of a sample that only began, inside the time */
   finish?(): Promise<void>;
   /** called before each turn, outside the time */
@@ -25,10 +25,18 @@ export interface TimingSettings {
   readonly budgetMs: number;
 }
 
-/** Milliseconds of one call, by the clock on the wall and in processor time of this process. */
+/** Milliseconds by the clock on the wall, and in processor time of this process. */
+export interface Took {
+  readonly wall: number;
+  readonly cpu: number;
+}
+
+/** Milliseconds of one call. */
 export interface Timing {
   readonly wall: Spread;
   readonly cpu: Spread;
+  /** the same of every round, in their order */
+  readonly rounds: readonly Took[];
   /** calls in one sample */
   readonly repeats: number;
 }
@@ -54,7 +62,7 @@ async function repeat(timed: Timed, times: number): Promise<void> {
  * @returns times by name
  */
 export async function interleave(candidates: readonly Timed[], settings: TimingSettings): Promise<Map<string, Timing>> {
-  const rows: { timed: Timed; repeats: number; wall: number[]; cpu: number[]; spent: number }[] = [];
+  const rows: { timed: Timed; repeats: number; rounds: Took[]; spent: number }[] = [];
   for (const timed of candidates) {
     await timed.enter?.();
     let [calls, best] = [0, timed.known?.wall ?? Infinity];
@@ -66,23 +74,37 @@ export async function interleave(candidates: readonly Timed[], settings: TimingS
       calls++;
     }
     const repeats = Math.max(1, Math.ceil(settings.sampleMs / Math.max(best, 1e-4)));
-    const { known } = timed;
-    rows.push({ timed, repeats, wall: known ? [known.wall] : [], cpu: known ? [known.cpu] : [], spent: known?.wall ?? 0 });
+    rows.push({ timed, repeats, rounds: [], spent: timed.known?.wall ?? 0 });
   }
   for (let round = 0; round < settings.samples; round++) {
     for (let turn = 0; turn < rows.length; turn++) {
       const row = rows[(turn + round) % rows.length]!;
-      if (row.wall.length >= 3 && row.spent > settings.budgetMs) continue;
+      const known = row.timed.known ? 1 : 0;
+      if (known + row.rounds.length >= 3 && row.spent > settings.budgetMs) continue;
       await row.timed.enter?.();
       // between samples the collector has a chance, so that one candidate's garbage is not another's pause
       globalThis.gc?.();
       const [start, startCpu] = [performance.now(), cpuMs()];
       await repeat(row.timed, row.repeats);
       const [wall, cpu] = [performance.now() - start, cpuMs() - startCpu];
-      row.wall.push(wall / row.repeats);
-      row.cpu.push(cpu / row.repeats);
+      row.rounds.push({ wall: wall / row.repeats, cpu: cpu / row.repeats });
       row.spent += wall;
     }
   }
-  return new Map(rows.map(({ timed, repeats, wall, cpu }) => [timed.name, { wall: spreadOf(wall), cpu: spreadOf(cpu), repeats }]));
+  return new Map(
+    rows.map(({ timed, repeats, rounds }) => {
+      const all = [...(timed.known ? [timed.known] : []), ...rounds];
+      const spread = (clock: keyof Took): Spread => spreadOf(all.map((took) => took[clock]));
+      return [timed.name, { wall: spread('wall'), cpu: spread('cpu'), rounds, repeats }];
+    }),
+  );
+}
+
+/**
+ * How many times as long one candidate takes as another: the median of the ratios within rounds. Both samples of a round are of the same
+ * moment, so a machine that is slower for some seconds does not turn the ratio, as it turns a ratio of medians.
+ */
+export function ratioOf(one: Timing, other: Timing, clock: keyof Took): number {
+  const ratios = one.rounds.flatMap((took, round) => (other.rounds[round] ? [took[clock] / other.rounds[round][clock]] : []));
+  return ratios.length > 0 ? spreadOf(ratios).median : one[clock].median / other[clock].median;
 }

@@ -77,20 +77,30 @@ export function peakModule(relaxed: boolean): Uint8Array<ArrayBuffer> {
   ]);
 }
 
-async function measure(relaxed: boolean, milliseconds: number): Promise<number | null> {
+const ROUNDS = 200_000;
+/** Operations of one call of `fmaLoop`. */
+export const LOOP_FLOPS = ROUNDS * ACCUMULATORS * 8;
+
+/** One call of the FMA loop, a fraction of a millisecond long; null where the runtime lacks the instructions. */
+export async function fmaLoop(relaxed: boolean): Promise<(() => void) | null> {
   const bytes = peakModule(relaxed);
   if (!WebAssembly.validate(bytes)) return null;
   const { instance } = await WebAssembly.instantiate(bytes);
   const loop = instance.exports['loop'] as (count: number) => number;
   // the optimising compiler takes over during the first calls
   for (let call = 0; call < 50; call++) loop(20_000);
-  const count = 200_000;
+  return () => void loop(ROUNDS);
+}
+
+async function measure(relaxed: boolean, milliseconds: number): Promise<number | null> {
+  const loop = await fmaLoop(relaxed);
+  if (!loop) return null;
   const rates: number[] = [];
   const begin = performance.now();
   do {
     const start = performance.now();
-    loop(count);
-    rates.push((count * ACCUMULATORS * 8) / (performance.now() - start) / 1e6);
+    loop();
+    rates.push(LOOP_FLOPS / (performance.now() - start) / 1e6);
   } while (performance.now() - begin < milliseconds);
   // a ceiling is what is reached when nothing disturbs
   return spreadOf(rates).max;

@@ -2,13 +2,12 @@ import { describe, expect, it } from 'vitest';
 import type { Candidate, Case } from './candidate.ts';
 import { OURS } from './candidate.ts';
 import { directionCheck } from './inputs.ts';
-import { interleave } from './interleave.ts';
+import { interleave, ratioOf } from './interleave.ts';
 import { equals, relativeError } from './parity.ts';
-import { measurePeak, peakModule } from './peak.ts';
+import { fmaLoop, LOOP_FLOPS, measurePeak, peakModule } from './peak.ts';
 import { runCase } from './run-suite.ts';
 
 const timing = { samples: 3, sampleMs: 0, warmMs: 0, budgetMs: 100 };
-const peak = { simd: 10, relaxed: 20 };
 const options = { command: 'sum --quick', quick: true, peers: [], clock: 'wall', tooSlowMs: 1000, say: () => undefined } as const;
 
 function candidate(name: string, values: number[], calls: string[] = []): Candidate {
@@ -34,7 +33,7 @@ describe('a case', () => {
       candidate('short', [1, 2], calls),
       failing,
     ];
-    const result = await runCase(sumCase(candidates), 'kernels-wasm (relaxed)', peak, timing, options);
+    const result = await runCase(sumCase(candidates), null, timing, options);
     expect(result.rows.map((row) => row.candidate)).toEqual([OURS]);
     expect(result.refused.map(({ name, reason }) => `${name}: ${reason.slice(0, 13)}`)).toEqual([
       'wrong: parity is red',
@@ -49,22 +48,29 @@ describe('a case', () => {
       ...sumCase([]),
       prepare: () => ({ candidates: [candidate(OURS, [1, 2]), candidate('peer', [1, 2.1])], checks: [] }),
     };
-    const result = await runCase(loose, 'kernels-wasm (simd)', peak, timing, options);
+    const result = await runCase(loose, null, timing, options);
     expect(result.refused[0]).toMatchObject({ name: 'peer', reason: expect.stringContaining(`from ${OURS}`) as string });
   });
 
-  it('derives rates and ratios from the medians', async () => {
-    const result = await runCase(
-      sumCase([candidate(OURS, [1, 2, 3]), candidate('peer', [1, 2, 3])]),
-      'kernels-wasm (relaxed)',
-      peak,
-      timing,
-      options,
-    );
+  it('derives rates from the medians, and a share of the peak from the loop beside it', async () => {
+    const loop: string[] = [];
+    const candidates = [candidate(OURS, [1, 2, 3]), candidate('peer', [1, 2, 3])];
+    const result = await runCase(sumCase(candidates), () => void loop.push('loop'), timing, options);
     const [ours, peer] = result.rows;
-    expect(ours).toMatchObject({ ratio: 1, ofPeak: ours!.gflops! / 20, implementation: 'a list' });
-    expect(peer!.ratio).toBeCloseTo(peer!.ms / ours!.ms, 10);
+    expect(result.rows).toHaveLength(2);
+    expect(ours).toMatchObject({ ratio: 1, implementation: 'a list' });
+    expect(peer!.ratio).toBeGreaterThan(0);
+    expect(loop.length).toBeGreaterThanOrEqual(timing.samples);
+    expect(ours!.ofPeak).toBeGreaterThan(0);
     expect(ours!.tokensPerSecond).toBeCloseTo(10_000 / ours!.ms, 5);
+  });
+
+  it('holds a candidate to its own checks and counts its own work, where it has them', async () => {
+    const half: Candidate = { ...candidate('half', [1]), checks: [equals('sum', [1])], work: { flops: 1e6 } };
+    const { rows, refused } = await runCase(sumCase([half]), null, timing, options);
+    expect(refused).toEqual([]);
+    expect(rows[0]!.gflops).toBeCloseTo(1 / rows[0]!.ms, 5);
+    expect(rows[0]!.tokensPerSecond).toBeNull();
   });
 });
 
@@ -85,7 +91,7 @@ describe('a case on a GPU', () => {
       },
       count: async () => ({ submits: 2 }),
     };
-    const [row] = (await runCase(sumCase([late]), 'kernels-gpu (wgsl)', null, timing, options)).rows;
+    const [row] = (await runCase(sumCase([late]), null, timing, options)).rows;
     expect(row).toMatchObject({ facts: { submits: 2 }, ofPeak: null, peakHeapBytes: null });
     expect(row!.ms).toBeGreaterThan(19);
     expect(row!.ms).toBeLessThan(200);
@@ -101,6 +107,9 @@ describe('measuring', () => {
     // warm-up first, then ab, ba, ab
     expect(order.join('')).toBe('ababbaab');
     expect(times.get('a')!.wall.samples).toBe(3);
+    const of = (...wall: number[]) => ({ ...times.get('a')!, rounds: wall.map((each) => ({ wall: each, cpu: 1 })) });
+    expect(ratioOf(of(2, 20, 20), of(1, 1, 10), 'wall')).toBe(2);
+    expect(ratioOf(of(3, 8), of(1), 'wall')).toBe(3);
   });
 
   it('holds gradients to central differences of a loss in double precision', () => {
@@ -122,5 +131,8 @@ describe('measuring', () => {
     const { simd, relaxed } = await measurePeak(1);
     expect(simd).toBeGreaterThan(0.5);
     expect(relaxed).toBeGreaterThan(0.5);
+    const start = performance.now();
+    (await fmaLoop(true))!();
+    expect(LOOP_FLOPS / (performance.now() - start) / 1e6).toBeGreaterThan(0.1);
   });
 });

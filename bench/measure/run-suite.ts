@@ -2,15 +2,14 @@ import * as tf from '@tensorflow/tfjs-core';
 import { resetKernelRuns } from '@seqloom/core';
 import type { PeerName, SkippedPeer } from '../peers/load.ts';
 import { loadPeers } from '../peers/load.ts';
-import type { Candidate, Case, Outputs } from './candidate.ts';
+import type { Candidate, Case, Outputs, Work } from './candidate.ts';
 import { OURS } from './candidate.ts';
 import { peakHeap } from './heap.ts';
-import { cpuMs, interleave } from './interleave.ts';
-import type { Timing, TimingSettings } from './interleave.ts';
+import { cpuMs, interleave, ratioOf } from './interleave.ts';
+import type { Timed, Timing, TimingSettings, Took } from './interleave.ts';
 import { describeMachine, loadWarning } from './machine.ts';
 import { disagreement } from './parity.ts';
-import { measurePeak } from './peak.ts';
-import type { Peak } from './peak.ts';
+import { fmaLoop, LOOP_FLOPS, measurePeak } from './peak.ts';
 import { profileKernels } from './profile.ts';
 import type { Bench, CaseResult, Row, Started, Suite, SuiteResult } from './suite.ts';
 import { implementationReport, startTfjs, useBackend } from './tfjs.ts';
@@ -39,7 +38,8 @@ const quick: TimingSettings = { samples: 3, sampleMs: 2, warmMs: 10, budgetMs: 5
 async function startWasm({ build, quick: short }: RunOptions): Promise<Started> {
   const kernels = await startTfjs(build);
   const versions = { '@tensorflow/tfjs-backend-wasm': tf.version_core };
-  return { kernels, gpu: null, peak: await measurePeak(short ? 20 : 400), versions, timing: {} };
+  const peak = await measurePeak(short ? 20 : 400);
+  return { kernels, gpu: null, peak, loop: await fmaLoop(kernels.includes('relaxed')), versions, timing: {} };
 }
 
 /** Runs a suite: parity first, then times in turns. */
@@ -48,7 +48,7 @@ export async function runSuite(suite: Suite, options: RunOptions): Promise<Suite
   const warning = loadWarning(machine);
   if (warning) options.say(`warning: ${warning}`);
   const started = await (suite.start?.() ?? startWasm(options));
-  const { kernels, gpu, peak } = started;
+  const { kernels, gpu, peak, loop } = started;
   const peers = await loadPeers(options.peers.filter((name) => suite.peers.includes(name)));
   for (const { name, reason } of peers.skipped) options.say(`skipped ${name}: ${reasonOf(suite, name, reason)}`);
   const timing = {
@@ -60,7 +60,7 @@ export async function runSuite(suite: Suite, options: RunOptions): Promise<Suite
   for (const each of suite.cases(bench)) {
     if (options.only && !each.name.includes(options.only)) continue;
     options.say(each.name);
-    const result = await runCase(each, kernels, peak, timing, options, suite.baseline);
+    const result = await runCase(each, loop, timing, options, suite.baseline);
     for (const { name, reason } of result.refused) options.say(`  not timed: ${name}: ${reason}`);
     for (const row of result.rows) options.say(`  ${row.candidate}: ${row.ms.toPrecision(3)} ms (${row.implementation})`);
     cases.push(result);
@@ -99,8 +99,7 @@ function reasonOf(suite: Suite, name: string, reason: string): string {
 /** Holds the candidates of a case to its checks and to one another, and times those that pass. */
 export async function runCase(
   each: Case,
-  kernels: string,
-  peak: Peak | null,
+  loop: (() => void) | null,
   timing: TimingSettings,
   options: RunOptions,
   baseline = OURS,
@@ -118,7 +117,7 @@ export async function runCase(
         resetKernelRuns();
         const [outputs, firstCall] = await timed(() => candidate.outputs());
         const implementation = candidate.implementation ?? implementationReport();
-        const fault = faultOf(prepared.checks, outputs) ?? disagreement(outputs, standard, prepared.agreement ?? 1e-4);
+        const fault = faultOf(candidate.checks ?? prepared.checks, outputs) ?? disagreement(outputs, standard, prepared.agreement ?? 1e-4);
         if (!fault) {
           for (const [name, values] of Object.entries(outputs))
             if (!standard.has(name)) standard.set(name, { name: candidate.name, values });
@@ -132,26 +131,23 @@ export async function runCase(
         refuse(`does not run: ${(error as Error).message.split('\n')[0]}`);
       }
     }
-    const times = await interleave(
-      green.map(({ candidate, first }) => ({
-        name: candidate.name,
-        run: () => candidate.run(),
-        ...(candidate.finish && { finish: () => candidate.finish!() }),
-        enter: () => enter(candidate),
-        // what takes seconds is not repeated more than needed
-        ...(first.wall > timing.budgetMs && { known: first }),
-      })),
-      timing,
-    );
+    const timings = green.map(({ candidate, first }): Timed => ({
+      name: candidate.name,
+      run: () => candidate.run(),
+      ...(candidate.finish && { finish: () => candidate.finish!() }),
+      enter: () => enter(candidate),
+      // what takes seconds is not repeated more than needed
+      ...(first.wall > timing.budgetMs && { known: first }),
+    }));
+    const times = await interleave([...timings, ...(loop ? [{ name: LOOP, run: loop }] : [])], timing);
     const rows: Row[] = [];
-    const standardMs = times.get(baseline)?.[options.clock].median;
     for (const { candidate, implementation } of green) {
       let peakHeapBytes: number | null = null;
       await enter(candidate);
       if (candidate.backend && !candidate.finish) peakHeapBytes = await peakHeap(() => candidate.run());
       const facts = { ...prepared.facts?.[candidate.name], ...(await candidate.count?.()) };
       rows.push({
-        ...figures(each, times.get(candidate.name)!, standardMs, kernels, peak, options),
+        ...figures(candidate.work ?? each.work, times.get(candidate.name)!, times.get(baseline), times.get(LOOP), options),
         candidate: candidate.name,
         implementation,
         peakHeapBytes,
@@ -173,16 +169,14 @@ async function enter(candidate: Candidate): Promise<void> {
   candidate.enter?.();
 }
 
-interface Took {
-  readonly wall: number;
-  readonly cpu: number;
-}
-
 async function timed<T>(run: () => T | Promise<T>): Promise<[T, Took]> {
   const [start, startCpu] = [performance.now(), cpuMs()];
   const result = await run();
   return [result, { wall: performance.now() - start, cpu: cpuMs() - startCpu }];
 }
+
+/** The FMA loop among the candidates of a case. */
+const LOOP = '(loop of fused multiply-adds)';
 
 /** A call after the one that compiled. */
 async function secondCall(candidate: Candidate): Promise<Took> {
@@ -202,22 +196,20 @@ function faultOf(checks: readonly ((outputs: Outputs) => string | null)[], outpu
 }
 
 function figures(
-  { work }: Case,
+  work: Work,
   time: Timing,
-  baseline: number | undefined,
-  kernels: string,
-  peak: Peak | null,
+  baseline: Timing | undefined,
+  loop: Timing | undefined,
   { clock }: RunOptions,
 ): Omit<Row, 'candidate' | 'implementation' | 'peakHeapBytes' | 'facts'> {
+  const { rounds: _, ...spreads } = time;
   const ms = time[clock].median;
-  const ceiling = peak && (kernels.includes('relaxed') ? (peak.relaxed ?? peak.simd) : peak.simd);
-  const gflops = work.flops === undefined ? null : work.flops / ms / 1e6;
   return {
-    ...time,
+    ...spreads,
     ms,
-    ratio: baseline === undefined ? null : ms / baseline,
-    gflops,
-    ofPeak: gflops === null || ceiling === null ? null : gflops / ceiling,
+    ratio: baseline === undefined ? null : ratioOf(time, baseline, clock),
+    gflops: work.flops === undefined ? null : work.flops / ms / 1e6,
+    ofPeak: work.flops === undefined || loop === undefined ? null : work.flops / LOOP_FLOPS / ratioOf(time, loop, clock),
     gbPerSecond: work.bytes === undefined ? null : work.bytes / ms / 1e6,
     tokensPerSecond: work.tokens === undefined ? null : (work.tokens / ms) * 1000,
   };

@@ -1,5 +1,6 @@
 import type { PeerName, Peers, SkippedPeer } from '../peers/load.ts';
 import type { Panel } from '@seqloom/train';
+import { FORWARD_ALONE } from './candidate.ts';
 import type { Case, Work } from './candidate.ts';
 import type { TimingSettings } from './interleave.ts';
 import type { Machine } from './machine.ts';
@@ -22,6 +23,8 @@ export interface Started {
   readonly gpu: Gpu | null;
   /** the processor's ceiling, where that is what a suite is held to */
   readonly peak: Peak | null;
+  /** the FMA loop of the build in use, timed in turns with the candidates */
+  readonly loop: (() => void) | null;
   /** packages with their versions */
   readonly versions: Readonly<Record<string, string>>;
   /** what this place asks for instead of the usual timing */
@@ -48,10 +51,10 @@ export interface Row {
   readonly repeats: number;
   /** median of the chosen clock, in milliseconds */
   readonly ms: number;
-  /** this candidate's median over the baseline's: above 1, the baseline is faster */
+  /** this candidate's time over the baseline's, the median of the rounds: above 1, the baseline is faster */
   readonly ratio: number | null;
   readonly gflops: number | null;
-  /** share of the FMA loop's peak of the build in use */
+  /** share of what the FMA loop of the build in use reaches in the same rounds, the median */
   readonly ofPeak: number | null;
   /** bytes of inputs and outputs over the time */
   readonly gbPerSecond: number | null;
@@ -128,6 +131,12 @@ export interface Suite {
 /** A row of a case, when it was measured. */
 export function rowOf(results: readonly CaseResult[], name: string, candidate: string): Row | undefined {
   return results.find((result) => result.name === name)?.rows.find((row) => row.candidate === candidate);
+}
+
+/** How many times as long forward and backward take as forward alone, in a case that times both. */
+export function bothOverForward(results: readonly CaseResult[], name: string): number | undefined {
+  const ratio = rowOf(results, name, FORWARD_ALONE)?.ratio;
+  return ratio ? 1 / ratio : undefined;
 }
 
 /** A floor on a figure that should be large (`at least`) or small (`at most`). */

@@ -2,8 +2,8 @@ import * as tf from '@tensorflow/tfjs-core';
 import { kernelRuns, resetKernelRuns, setupBackend } from '@seqloom/core';
 import { useWasmKernels } from '@seqloom/kernels-wasm';
 import type { Build } from '@seqloom/kernels-wasm';
-import type { Candidate, Outputs } from './candidate.ts';
-import { COMPOSED, OURS } from './candidate.ts';
+import type { Candidate, Outputs, Work } from './candidate.ts';
+import { COMPOSED, FORWARD_ALONE, OURS } from './candidate.ts';
 
 /** Backend names: one tfjs-wasm heap under two names, with the kernels of kernels-wasm and without. */
 export const FUSED_BACKEND = 'wasm';
@@ -77,6 +77,11 @@ export function tfCandidate(
 /** Our op twice: with the kernels of kernels-wasm, and composed of plain tfjs ops. */
 export function ourCandidates(call: () => Readonly<Record<string, tf.Tensor>>): [Candidate, Candidate] {
   return [tfCandidate(OURS, FUSED_BACKEND, call), tfCandidate(COMPOSED, PLAIN_BACKEND, call)];
+}
+
+/** Our forward, to be timed in turns with forward and backward; its results are held to those of the case that times it against its peers. */
+export function forwardAlone(call: () => Readonly<Record<string, tf.Tensor>>, work: Work): Candidate {
+  return { ...tfCandidate(FORWARD_ALONE, FUSED_BACKEND, call), checks: [], work };
 }
 
 /**

@@ -88,7 +88,7 @@ export function markdownReport(result: SuiteResult, figure: string | null): stri
     `- Machine: ${machineLine(result.machine)}`,
     `- Kernels: ${result.kernels}; peers: ${versions.join(', ')}`,
     ...(peaks ? [peaks.join(', ')] : []),
-    `- Medians of up to ${timing.samples} samples of at least ${timing.sampleMs} ms each, candidates in turns, ${result.clock === 'wall' ? 'wall clock' : 'processor time of the whole process'}`,
+    `- Medians of up to ${timing.samples} samples of at least ${timing.sampleMs} ms each, candidates in turns, ${result.clock === 'wall' ? 'wall clock' : 'processor time of the whole process'}; ratios${peak ? ', and shares of the peak,' : ''} are medians of those within rounds`,
     ...peers.skipped.map(({ name, reason }) => `- Skipped ${name}: ${reason}`),
     ...(gpu?.software ? ['', `> ${emulated}`] : []),
     ...(loadWarning(result.machine) ? ['', `> ${loadWarning(result.machine)}`] : []),

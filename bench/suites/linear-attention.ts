@@ -3,13 +3,13 @@ import { linearAttentionUpdate } from '@seqloom/core';
 import type { LinearAttentionInputs, LinearAttentionRule } from '@seqloom/core';
 import { naiveLinearAttention, weightedSum64 } from '../../packages/testing/src/oracle/index.ts';
 import type { Array64 } from '../../packages/testing/src/oracle/index.ts';
-import type { Candidate, Case, Outputs, Prepared } from '../measure/candidate.ts';
+import type { Candidate, Case, Outputs, Prepared, Work } from '../measure/candidate.ts';
 import { COMPOSED, OURS } from '../measure/candidate.ts';
 import { bytesOf, directionCheck, doubles, headOf, pickHead, uniform, unitRows } from '../measure/inputs.ts';
 import { equals } from '../measure/parity.ts';
 import type { Bench, CaseResult, Suite } from '../measure/suite.ts';
-import { floor, rowOf } from '../measure/suite.ts';
-import { gradientCall, ourCandidates, tensorsOf } from '../measure/tfjs.ts';
+import { bothOverForward, floor, rowOf } from '../measure/suite.ts';
+import { forwardAlone, FUSED_BACKEND, gradientCall, ourCandidates, tensorsOf, tfCandidate } from '../measure/tfjs.ts';
 import type { HostArray } from '../measure/tfjs.ts';
 import { onnxLinearAttention } from '../peers/onnx-calls.ts';
 
@@ -35,6 +35,9 @@ const variants: readonly (readonly [LinearAttentionRule, Decay])[] = [
 const title = ({ rule, decay }: Pick<Shape, 'rule' | 'decay'>): string => (decay === 'none' ? rule : `${rule}, decay per ${decay}`);
 const forwardName = (shape: Shape): string => `${title(shape)}, forward, T = ${shape.length}`;
 const bothName = (shape: Shape): string => `${title(shape)}, forward + backward, T = ${shape.length}`;
+const lengths = [1024, 4096, 16_384, 65_536];
+const lengthsName = (shape: Shape): string => `${title(shape)}, forward, ${shape.length} tokens in calls of each length`;
+const callsOf = (calls: number, length: number): string => `${calls} calls of T = ${length}`;
 const at = (rule: LinearAttentionRule, decay: Decay, length: number): Shape => ({ rule, decay, length, heads: 8, dim: 64 });
 
 /** Inputs of a shape, one batch row; keys have unit length, so that delta rules stay bounded. */
@@ -64,6 +67,7 @@ function flopsOf({ rule, decay, length, heads, dim }: Shape): number {
 export function oneHeadChecks(
   inputs: Readonly<Record<string, HostArray>>,
   rule: LinearAttentionRule,
+  suffix = '',
 ): ((outputs: Outputs) => string | null)[] {
   const { shape } = inputs['value']!;
   const [, , heads, dim] = shape as [number, number, number, number];
@@ -71,8 +75,8 @@ export function oneHeadChecks(
   const one = Object.fromEntries(Object.entries(inputs).map(([name, array]) => [name, headOf(array, head)]));
   const wanted = naiveLinearAttention(one as unknown as Parameters<typeof naiveLinearAttention>[0], { updateRule: rule });
   return [
-    equals('output', wanted.output.data, { part: (values) => pickHead(values, shape, head) }),
-    equals('state', wanted.state.data, { part: (values) => Array.prototype.slice.call(values, head * dim * dim) as number[] }),
+    equals(`output${suffix}`, wanted.output.data, { part: (values) => pickHead(values, shape, head) }),
+    equals(`state${suffix}`, wanted.state.data, { part: (values) => Array.prototype.slice.call(values, head * dim * dim) as number[] }),
   ];
 }
 
@@ -106,7 +110,13 @@ function both(shape: Shape, composedToo: boolean): Prepared {
       weights64,
     );
   return {
-    candidates: ourCandidates(call).slice(0, composedToo ? 2 : 1),
+    candidates: [
+      ...ourCandidates(call).slice(0, composedToo ? 2 : 1),
+      forwardAlone(
+        () => linearAttentionUpdate(tensors as unknown as LinearAttentionInputs, { updateRule: rule }),
+        workOf(shape, 'forward'),
+      ),
+    ],
     checks: [directionCheck(inputs, loss)],
     agreement: 1e-3,
     skipped: composedToo ? [] : [tooLong],
@@ -114,7 +124,7 @@ function both(shape: Shape, composedToo: boolean): Prepared {
   };
 }
 
-function caseOf(shape: Shape, direction: 'forward' | 'both', bench: Bench): Case {
+function workOf(shape: Shape, direction: 'forward' | 'both'): Work {
   const inputs = { row: { shape: [1, shape.length, shape.heads, shape.dim] }, head: { shape: [1, shape.length, shape.heads] } };
   const read = bytesOf([
     inputs.row,
@@ -126,16 +136,50 @@ function caseOf(shape: Shape, direction: 'forward' | 'both', bench: Bench): Case
   const written = bytesOf([inputs.row, { shape: [1, shape.heads, shape.dim, shape.dim] }]);
   const forwardOnly = direction === 'forward';
   return {
+    tokens: shape.length,
+    // a gradient is twice the work of its forward
+    flops: flopsOf(shape) * (forwardOnly ? 1 : 3),
+    bytes: forwardOnly ? read + written : 2 * read + written,
+  };
+}
+
+function caseOf(shape: Shape, direction: 'forward' | 'both', bench: Bench): Case {
+  const forwardOnly = direction === 'forward';
+  return {
     name: forwardOnly ? forwardName(shape) : bothName(shape),
     series: `${title(shape)}, ${forwardOnly ? 'forward' : 'forward + backward'}`,
     x: shape.length,
-    work: {
-      tokens: shape.length,
-      // a gradient is twice the work of its forward
-      flops: flopsOf(shape) * (forwardOnly ? 1 : 3),
-      bytes: forwardOnly ? read + written : 2 * read + written,
-    },
+    work: workOf(shape, direction),
     prepare: () => (forwardOnly ? forward(shape, bench, shape.length <= 4096) : both(shape, shape.length <= 1024)),
+  };
+}
+
+/** The same tokens in calls of every length, in turns: what a token costs in a long sequence and in a short one. */
+function lengthsCase(shapes: readonly Shape[]): Case {
+  const longest = shapes.at(-1)!;
+  const tokens = longest.length;
+  return {
+    name: lengthsName(longest),
+    work: workOf(longest, 'forward'),
+    prepare() {
+      const sets = shapes.map((shape) => {
+        const inputs = linearAttentionInputs(shape);
+        return { shape, inputs, tensors: tensorsOf(inputs) as unknown as LinearAttentionInputs };
+      });
+      const candidates = sets.map(({ shape: { rule, length }, inputs, tensors }): Candidate => {
+        const once = tfCandidate(length === tokens ? OURS : callsOf(tokens / length, length), FUSED_BACKEND, () =>
+          linearAttentionUpdate(tensors, { updateRule: rule }),
+        );
+        const run = (): void => {
+          for (let done = 0; done < tokens; done += length) void once.run();
+        };
+        // a result per length, each under its own name
+        const outputs = async (): Promise<Outputs> =>
+          Object.fromEntries(Object.entries(await once.outputs()).map(([name, values]) => [`${name}, T = ${length}`, values]));
+        return { ...once, run, outputs, checks: oneHeadChecks(inputs, rule, `, T = ${length}`) };
+      });
+      return { candidates, checks: [], dispose: () => tf.dispose(sets.map(({ tensors }) => Object.values(tensors) as tf.Tensor[])) };
+    },
   };
 }
 
@@ -163,24 +207,22 @@ export const linearAttention: Suite = {
         ...variants.map(([rule, decay]) => caseOf(tiny(rule, decay, 70), 'forward', bench)),
         caseOf(tiny('gated_delta', 'channel', 140), 'forward', bench),
         caseOf(tiny('gated_delta', 'channel', 70), 'both', bench),
+        lengthsCase([35, 70].map((length) => tiny('gated', 'head', length))),
       ];
     }
     return [
-      ...variants.flatMap(([rule, decay]) =>
-        [256, 1024, 4096, 16_384, 65_536].map((length) => caseOf(at(rule, decay, length), 'forward', bench)),
-      ),
+      ...variants.flatMap(([rule, decay]) => [256, ...lengths].map((length) => caseOf(at(rule, decay, length), 'forward', bench))),
       ...variants.flatMap(([rule, decay]) => [1024, 4096].map((length) => caseOf(at(rule, decay, length), 'both', bench))),
+      ...variants.map(([rule, decay]) => lengthsCase(lengths.map((length) => at(rule, decay, length)))),
     ];
   },
   floors(results) {
     const row = (rule: LinearAttentionRule, decay: Decay, candidate: string) =>
       rowOf(results, forwardName(at(rule, decay, 4096)), candidate);
     const spread = (rule: LinearAttentionRule, decay: Decay): number | undefined => {
-      const times = [1024, 4096, 16_384, 65_536].map((length) => {
-        const found = rowOf(results, forwardName(at(rule, decay, length)), OURS);
-        return found && found.ms / length;
-      });
-      return times.every((time) => time !== undefined) ? Math.max(...times) / Math.min(...times) : undefined;
+      const rows = results.find(({ name }) => name === lengthsName(at(rule, decay, lengths.at(-1)!)))?.rows ?? [];
+      const ratios = rows.flatMap(({ ratio }) => ratio ?? []);
+      return ratios.length === lengths.length ? Math.max(...ratios) / Math.min(...ratios) : undefined;
     };
     return [
       ...variants.map(([rule, decay]) =>
@@ -188,9 +230,8 @@ export const linearAttention: Suite = {
       ),
       floor('gated_delta, decay per channel, T = 4096, against composed', 'at least', 10, row('gated_delta', 'channel', COMPOSED)?.ratio),
       ...variants.map(([rule, decay]) => {
-        const one = row(rule, decay, OURS);
-        const two = rowOf(results, bothName(at(rule, decay, 4096)), OURS);
-        return floor(`${title({ rule, decay })}, forward + backward over forward, T = 4096`, 'at most', 4, one && two && two.ms / one.ms);
+        const both = bothOverForward(results, bothName(at(rule, decay, 4096)));
+        return floor(`${title({ rule, decay })}, forward + backward over forward, T = 4096`, 'at most', 4, both);
       }),
       ...variants.map(([rule, decay]) =>
         floor(`${title({ rule, decay })}, largest over smallest time per token, T = 1024 to 65536`, 'at most', 1.15, spread(rule, decay)),
