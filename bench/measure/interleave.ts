@@ -25,18 +25,46 @@ export interface TimingSettings {
   readonly budgetMs: number;
 }
 
+/** A loop that says how fast the processor is at this moment. */
+export interface Probe {
+  /** a few milliseconds of nothing but arithmetic */
+  run(): void;
+  /** milliseconds of it when nothing disturbs */
+  readonly best: number;
+}
+
+/** What timing in turns found. */
+export interface Timings {
+  /** by the candidates' names */
+  readonly times: ReadonlyMap<string, Timing>;
+  readonly rounds: number;
+  /** rounds in which the probe was slower before or after a sample */
+  readonly disturbed: number;
+}
+
+/** Share of its best time by which the probe may be slower before a round counts as disturbed. */
+const TOLERANCE = 0.12;
+/** Rounds at most for every sample asked for: a machine that is never quiet is measured as it is. */
+const PATIENCE = 4;
+
 /** Milliseconds by the clock on the wall, and in processor time of this process. */
 export interface Took {
   readonly wall: number;
   readonly cpu: number;
 }
 
+/** One sample of a round. */
+interface Sample extends Took {
+  /** whether something else used the processor in this round */
+  readonly disturbed: boolean;
+}
+
 /** Milliseconds of one call. */
 export interface Timing {
   readonly wall: Spread;
   readonly cpu: Spread;
-  /** the same of every round, in their order */
-  readonly rounds: readonly Took[];
+  /** samples by round; a candidate that used its budget up misses the last ones */
+  readonly rounds: readonly (Sample | undefined)[];
   /** calls in one sample */
   readonly repeats: number;
 }
@@ -57,12 +85,11 @@ async function repeat(timed: Timed, times: number): Promise<void> {
 
 /**
  * Times candidates in turns: one sample each per round, the order turning by one from round to round, so that what the machine does
- * besides falls on all alike.
- *
- * @returns times by name
+ * besides falls on all alike. With a probe, rounds during which something else uses the processor are taken again, and left out as long as
+ * three others remain.
  */
-export async function interleave(candidates: readonly Timed[], settings: TimingSettings): Promise<Map<string, Timing>> {
-  const rows: { timed: Timed; repeats: number; rounds: Took[]; spent: number }[] = [];
+export async function interleave(candidates: readonly Timed[], settings: TimingSettings, probe?: Probe | null): Promise<Timings> {
+  const rows: { timed: Timed; repeats: number; samples: (Took | undefined)[]; quiet: number; spent: number }[] = [];
   for (const timed of candidates) {
     await timed.enter?.();
     let [calls, best] = [0, timed.known?.wall ?? Infinity];
@@ -74,30 +101,50 @@ export async function interleave(candidates: readonly Timed[], settings: TimingS
       calls++;
     }
     const repeats = Math.max(1, Math.ceil(settings.sampleMs / Math.max(best, 1e-4)));
-    rows.push({ timed, repeats, rounds: [], spent: timed.known?.wall ?? 0 });
+    rows.push({ timed, repeats, samples: [], quiet: timed.known ? 1 : 0, spent: timed.known?.wall ?? 0 });
   }
-  for (let round = 0; round < settings.samples; round++) {
+  const disturbed = new Set<number>();
+  let round = 0;
+  for (; round < Math.min(settings.samples + disturbed.size, settings.samples * PATIENCE); round++) {
+    const took: (typeof rows)[number][] = [];
     for (let turn = 0; turn < rows.length; turn++) {
       const row = rows[(turn + round) % rows.length]!;
-      const known = row.timed.known ? 1 : 0;
-      if (known + row.rounds.length >= 3 && row.spent > settings.budgetMs) continue;
+      if (row.spent > settings.budgetMs * (row.quiet < 3 ? PATIENCE : 1) && row.samples.length + row.quiet >= 3) continue;
       await row.timed.enter?.();
       // between samples the collector has a chance, so that one candidate's garbage is not another's pause
       globalThis.gc?.();
+      if (slowed(probe)) disturbed.add(round);
       const [start, startCpu] = [performance.now(), cpuMs()];
       await repeat(row.timed, row.repeats);
       const [wall, cpu] = [performance.now() - start, cpuMs() - startCpu];
-      row.rounds.push({ wall: wall / row.repeats, cpu: cpu / row.repeats });
+      if (slowed(probe)) disturbed.add(round);
+      row.samples[round] = { wall: wall / row.repeats, cpu: cpu / row.repeats };
       row.spent += wall;
+      took.push(row);
     }
+    if (took.length === 0) break;
+    if (!disturbed.has(round)) for (const row of took) row.quiet++;
   }
-  return new Map(
-    rows.map(({ timed, repeats, rounds }) => {
-      const all = [...(timed.known ? [timed.known] : []), ...rounds];
-      const spread = (clock: keyof Took): Spread => spreadOf(all.map((took) => took[clock]));
-      return [timed.name, { wall: spread('wall'), cpu: spread('cpu'), rounds, repeats }];
-    }),
-  );
+  const times = rows.map(({ timed, repeats, samples }): [string, Timing] => {
+    const rounds = Array.from(samples, (took, index) => took && { ...took, disturbed: disturbed.has(index) });
+    const all = [...(timed.known ? [{ ...timed.known, disturbed: false }] : []), ...rounds.filter((sample) => sample !== undefined)];
+    const spread = (clock: keyof Took): Spread => spreadOf(quietOnes(all).map((sample) => sample[clock]));
+    return [timed.name, { wall: spread('wall'), cpu: spread('cpu'), rounds, repeats }];
+  });
+  return { times: new Map(times), rounds: round, disturbed: disturbed.size };
+}
+
+/** Those of quiet rounds, or all where fewer than three are. */
+function quietOnes<S extends { readonly disturbed: boolean }>(samples: readonly S[]): readonly S[] {
+  const quiet = samples.filter(({ disturbed }) => !disturbed);
+  return quiet.length >= 3 ? quiet : samples;
+}
+
+function slowed(probe: Probe | null | undefined): boolean {
+  if (!probe) return false;
+  const start = performance.now();
+  probe.run();
+  return performance.now() - start > probe.best * (1 + TOLERANCE);
 }
 
 /**
@@ -105,6 +152,9 @@ export async function interleave(candidates: readonly Timed[], settings: TimingS
  * moment, so a machine that is slower for some seconds does not turn the ratio, as it turns a ratio of medians.
  */
 export function ratioOf(one: Timing, other: Timing, clock: keyof Took): number {
-  const ratios = one.rounds.flatMap((took, round) => (other.rounds[round] ? [took[clock] / other.rounds[round][clock]] : []));
-  return ratios.length > 0 ? spreadOf(ratios).median : one[clock].median / other[clock].median;
+  const pairs = one.rounds.flatMap((sample, round) => {
+    const beside = other.rounds[round];
+    return sample && beside ? [{ ratio: sample[clock] / beside[clock], disturbed: sample.disturbed }] : [];
+  });
+  return pairs.length > 0 ? spreadOf(quietOnes(pairs).map(({ ratio }) => ratio)).median : one[clock].median / other[clock].median;
 }

@@ -55,7 +55,7 @@ describe('a case', () => {
   it('derives rates from the medians, and a share of the peak from the loop beside it', async () => {
     const loop: string[] = [];
     const candidates = [candidate(OURS, [1, 2, 3]), candidate('peer', [1, 2, 3])];
-    const result = await runCase(sumCase(candidates), () => void loop.push('loop'), timing, options);
+    const result = await runCase(sumCase(candidates), { run: () => void loop.push('loop'), best: 1 }, timing, options);
     const [ours, peer] = result.rows;
     expect(result.rows).toHaveLength(2);
     expect(ours).toMatchObject({ ratio: 1, implementation: 'a list' });
@@ -100,16 +100,47 @@ describe('a case on a GPU', () => {
 });
 
 describe('measuring', () => {
+  function wait(milliseconds: number): void {
+    const start = performance.now();
+    while (performance.now() - start < milliseconds);
+  }
+
   it('takes turns, each round beginning with the next candidate', async () => {
     const order: string[] = [];
     const timed = ['a', 'b'].map((name) => ({ name, run: () => undefined, enter: async () => void order.push(name) }));
-    const times = await interleave(timed, { ...timing, sampleMs: 1e-9 });
+    const { times } = await interleave(timed, { ...timing, sampleMs: 1e-9 });
     // warm-up first, then ab, ba, ab
     expect(order.join('')).toBe('ababbaab');
     expect(times.get('a')!.wall.samples).toBe(3);
-    const of = (...wall: number[]) => ({ ...times.get('a')!, rounds: wall.map((each) => ({ wall: each, cpu: 1 })) });
+  });
+
+  it('takes rounds again in which the probe is slow, and leaves them out', async () => {
+    // the probe runs before and after each sample: its third to sixth run fall into the second and third round
+    let probes = 0;
+    const probe = { run: () => void (probes++ >= 2 && probes <= 6 && wait(50)), best: 40 };
+    const { times, rounds, disturbed } = await interleave([{ name: 'a', run: () => undefined }], { ...timing, sampleMs: 1e-9 }, probe);
+    expect([rounds, disturbed]).toEqual([5, 2]);
+    expect(times.get('a')!.wall.samples).toBe(3);
+    expect(times.get('a')!.rounds.map((sample) => sample!.disturbed)).toEqual([false, true, true, false, false]);
+  });
+
+  it('measures a machine that is never quiet as it is', async () => {
+    const probe = { run: () => wait(0.1), best: 0 };
+    const { times, rounds, disturbed } = await interleave([{ name: 'a', run: () => undefined }], { ...timing, sampleMs: 1e-9 }, probe);
+    expect([rounds, disturbed]).toEqual([12, 12]);
+    expect(times.get('a')!.wall.samples).toBe(12);
+  });
+
+  it('takes ratios within rounds, of quiet rounds where three are', async () => {
+    const { times } = await interleave([{ name: 'a', run: () => undefined }], timing);
+    const of = (...wall: number[]) => ({
+      ...times.get('a')!,
+      rounds: wall.map((each) => ({ wall: Math.abs(each), cpu: 1, disturbed: each < 0 })),
+    });
     expect(ratioOf(of(2, 20, 20), of(1, 1, 10), 'wall')).toBe(2);
     expect(ratioOf(of(3, 8), of(1), 'wall')).toBe(3);
+    expect(ratioOf(of(2, -9, 2, 2, -9, -9), of(1, -1, 1, 1, -1, -1), 'wall')).toBe(2);
+    expect(ratioOf(of(-9, -9, 2), of(-1, -1, 1), 'wall')).toBe(9);
   });
 
   it('holds gradients to central differences of a loss in double precision', () => {

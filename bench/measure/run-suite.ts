@@ -11,7 +11,7 @@ import { describeMachine, loadWarning } from './machine.ts';
 import { disagreement } from './parity.ts';
 import { fmaLoop, LOOP_FLOPS, measurePeak } from './peak.ts';
 import { profileKernels } from './profile.ts';
-import type { Bench, CaseResult, Row, Started, Suite, SuiteResult } from './suite.ts';
+import type { Bench, CaseResult, Loop, Row, Started, Suite, SuiteResult } from './suite.ts';
 import { implementationReport, startTfjs, useBackend } from './tfjs.ts';
 
 /** How a suite is run. */
@@ -39,7 +39,10 @@ async function startWasm({ build, quick: short }: RunOptions): Promise<Started> 
   const kernels = await startTfjs(build);
   const versions = { '@tensorflow/tfjs-backend-wasm': tf.version_core };
   const peak = await measurePeak(short ? 20 : 400);
-  return { kernels, gpu: null, peak, loop: await fmaLoop(kernels.includes('relaxed')), versions, timing: {} };
+  const relaxed = kernels.includes('relaxed');
+  const run = await fmaLoop(relaxed);
+  const loop = run && { run, best: LOOP_FLOPS / (relaxed ? peak.relaxed! : peak.simd) / 1e6 };
+  return { kernels, gpu: null, peak, loop, versions, timing: {} };
 }
 
 /** Runs a suite: parity first, then times in turns. */
@@ -99,7 +102,7 @@ function reasonOf(suite: Suite, name: string, reason: string): string {
 /** Holds the candidates of a case to its checks and to one another, and times those that pass. */
 export async function runCase(
   each: Case,
-  loop: (() => void) | null,
+  loop: Loop | null,
   timing: TimingSettings,
   options: RunOptions,
   baseline = OURS,
@@ -139,7 +142,12 @@ export async function runCase(
       // what takes seconds is not repeated more than needed
       ...(first.wall > timing.budgetMs && { known: first }),
     }));
-    const times = await interleave([...timings, ...(loop ? [{ name: LOOP, run: loop }] : [])], timing);
+    const { times, rounds, disturbed } = await interleave(
+      [...timings, ...(loop ? [{ name: LOOP, run: loop.run }] : [])],
+      timing,
+      // a few milliseconds say whether the processor is ours
+      loop && { best: loop.best * PROBES, run: () => repeated(PROBES, loop.run) },
+    );
     const rows: Row[] = [];
     for (const { candidate, implementation } of green) {
       let peakHeapBytes: number | null = null;
@@ -157,11 +165,15 @@ export async function runCase(
     const ourCandidate = each.profiled ? green.find(({ candidate }) => candidate.name === OURS)?.candidate : undefined;
     if (ourCandidate) await enter(ourCandidate);
     const profile = ourCandidate?.backend ? await profileKernels(ourCandidate.backend, () => ourCandidate.run()) : null;
-    return { name: each.name, series: each.series ?? null, x: each.x ?? null, work: each.work, rows, refused, profile };
+    return { name: each.name, series: each.series ?? null, x: each.x ?? null, work: each.work, rows, rounds, disturbed, refused, profile };
   } finally {
     prepared.candidates.forEach((candidate) => candidate.dispose?.());
     prepared.dispose?.();
   }
+}
+
+function repeated(times: number, run: () => void): void {
+  for (let call = 0; call < times; call++) run();
 }
 
 async function enter(candidate: Candidate): Promise<void> {
@@ -174,6 +186,9 @@ async function timed<T>(run: () => T | Promise<T>): Promise<[T, Took]> {
   const result = await run();
   return [result, { wall: performance.now() - start, cpu: cpuMs() - startCpu }];
 }
+
+/** Calls of the FMA loop that tell whether something disturbs. */
+const PROBES = 4;
 
 /** The FMA loop among the candidates of a case. */
 const LOOP = '(loop of fused multiply-adds)';

@@ -16,6 +16,13 @@ export interface Gpu {
   readonly software: boolean;
 }
 
+/** A fraction of a millisecond of multiply-adds. */
+export interface Loop {
+  run(): void;
+  /** milliseconds of it when nothing disturbs */
+  readonly best: number;
+}
+
 /** What became ready at the start of a suite. */
 export interface Started {
   /** label of our kernels */
@@ -24,7 +31,7 @@ export interface Started {
   /** the processor's ceiling, where that is what a suite is held to */
   readonly peak: Peak | null;
   /** the FMA loop of the build in use, timed in turns with the candidates */
-  readonly loop: (() => void) | null;
+  readonly loop: Loop | null;
   /** packages with their versions */
   readonly versions: Readonly<Record<string, string>>;
   /** what this place asks for instead of the usual timing */
@@ -71,6 +78,9 @@ export interface CaseResult {
   readonly x: number | null;
   readonly work: Work;
   readonly rows: readonly Row[];
+  /** rounds of samples, and those of them that were left out because something else used the processor */
+  readonly rounds: number;
+  readonly disturbed: number;
   /** candidates that were not timed: red parity, too slow, or unable */
   readonly refused: readonly SkippedPeer[];
   /** one call of ours, kernel by kernel, where the case asks for it */

@@ -70,6 +70,15 @@ function profileTable({ name, profile }: CaseResult): string[] {
 const emulated =
   'This GPU is emulated on the processor: times and ratios are those of an emulated GPU with small shapes, and say nothing about a real one. What is counted (dispatches, submits, read-backs, copies, bytes) holds on any device.';
 
+/** What became of the rounds during which the machine did something else. */
+function disturbance(cases: readonly CaseResult[]): string[] {
+  const total = (key: 'rounds' | 'disturbed'): number => cases.reduce((sum, each) => sum + each[key], 0);
+  if (total('disturbed') === 0) return [];
+  return [
+    `- ${total('disturbed')} of ${total('rounds')} rounds were disturbed: a loop of multiply-adds ran slower before or after one of their samples. They were taken again, and count only where fewer than three others were to be had`,
+  ];
+}
+
 /** A suite's results as a page of Markdown; `figure` is the picture's file name. */
 export function markdownReport(result: SuiteResult, figure: string | null): string {
   const { peak, gpu, cases, floors, notes, peers, timing } = result;
@@ -89,6 +98,7 @@ export function markdownReport(result: SuiteResult, figure: string | null): stri
     `- Kernels: ${result.kernels}; peers: ${versions.join(', ')}`,
     ...(peaks ? [peaks.join(', ')] : []),
     `- Medians of up to ${timing.samples} samples of at least ${timing.sampleMs} ms each, candidates in turns, ${result.clock === 'wall' ? 'wall clock' : 'processor time of the whole process'}; ratios${peak ? ', and shares of the peak,' : ''} are medians of those within rounds`,
+    ...disturbance(cases),
     ...peers.skipped.map(({ name, reason }) => `- Skipped ${name}: ${reason}`),
     ...(gpu?.software ? ['', `> ${emulated}`] : []),
     ...(loadWarning(result.machine) ? ['', `> ${loadWarning(result.machine)}`] : []),

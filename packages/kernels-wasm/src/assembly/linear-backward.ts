@@ -91,6 +91,7 @@ export function linearBackward(
         const first = batchRow + turn;
         const many = <usize>min(TURN, length - turn);
         touch(key + first * keyToken, many * keyToken);
+        if (!beta) touch(value + first * valueToken, many * valueToken);
         touch(query + first * queryToken, many * queryToken);
         touch(dOutput + first * outToken, many * outToken);
         if (mode) touch(decay + first * decayToken, many * decayToken);
