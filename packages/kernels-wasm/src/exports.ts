@@ -9,10 +9,11 @@ export interface KernelExports {
   addBias(rows: number, n: number, x: number, bias: number, floor: number): void;
   linearForwardBytes(heads: number, keyDim: number, valueDim: number): number;
   // prettier-ignore
-  linearForward(batch: number, length: number, heads: number, group: number, keyDim: number, valueDim: number, mode: number, scale: number, query: number, key: number, value: number, decay: number, beta: number, initial: number, output: number, final: number, scratch: number): void;
-  linearBackwardBytes(heads: number, keyDim: number, valueDim: number, length: number, delta: boolean): number;
+  linearForward(batch: number, length: number, heads: number, group: number, keyDim: number, valueDim: number, mode: number, scale: number, query: number, key: number, value: number, decay: number, beta: number, initial: number, output: number, final: number, kept: number, scratch: number): void;
+  linearKeptBytes(batch: number, heads: number, keyDim: number, valueDim: number, length: number): number;
+  linearBackwardBytes(heads: number, keyDim: number, valueDim: number, length: number, withUpdates: boolean): number;
   // prettier-ignore
-  linearBackward(batch: number, length: number, heads: number, group: number, keyDim: number, valueDim: number, mode: number, scale: number, query: number, key: number, value: number, decay: number, beta: number, initial: number, dOutput: number, dFinal: number, gQuery: number, gKey: number, gValue: number, gDecay: number, gBeta: number, gInitial: number, scratch: number): void;
+  linearBackward(batch: number, length: number, heads: number, group: number, keyDim: number, valueDim: number, mode: number, scale: number, query: number, key: number, value: number, decay: number, beta: number, initial: number, dOutput: number, dFinal: number, gQuery: number, gKey: number, gValue: number, gDecay: number, gBeta: number, gInitial: number, kept: number, scratch: number): void;
   clear(pointer: number, bytes: number): void;
   attentionRule(causal: boolean, window: number, dilation: number, sinks: number, prefix: number, softCap: number): void;
   attentionForwardBytes(t: number, s: number, dim: number, valueDim: number): number;

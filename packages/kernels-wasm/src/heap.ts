@@ -11,8 +11,13 @@ export interface WasmBackend extends tf.KernelBackend {
     _malloc(bytes: number): number;
     _free(pointer: number): void;
   };
-  readonly dataIdMap: { get(dataId: tf.DataId): { readonly memoryOffset: number } };
-  makeOutput(shape: readonly number[], dtype: tf.DataType): tf.TensorInfo;
+  readonly dataIdMap: { get(dataId: tf.DataId): DataRecord };
+  makeOutput(shape: readonly number[], dtype: tf.DataType, memoryOffset?: number): tf.TensorInfo;
+}
+
+/** Where the data of a tensor lies; data that is moved or written anew gets another record. */
+interface DataRecord {
+  readonly memoryOffset: number;
 }
 
 /** Finds the heap of the backend that a kernel call runs on. */
@@ -29,6 +34,8 @@ export type MaybeTensor = tf.TensorInfo | undefined;
 export class Heap {
   readonly backend: WasmBackend;
   readonly kernels: KernelExports;
+  // addresses of the room behind the data of some tensors
+  private readonly rooms = new WeakMap<DataRecord, number>();
   // tensors of the call under way, which nobody owns before it returns
   private made: tf.TensorInfo[] = [];
 
@@ -62,6 +69,25 @@ export class Heap {
     this.made.push(output);
     if (this.pointer(output) === 0 && shape.every((extent) => extent > 0)) this.giveUp(shape.reduce((a, b) => a * b, 4));
     return output;
+  }
+
+  /**
+   * A new tensor with room behind its data that is freed with it: a forward leaves there what its gradient would compute again. No room when the heap
+   * has no more.
+   */
+  outputWithRoom(shape: readonly number[], bytes: number): tf.TensorInfo {
+    const start = (shape.reduce((a, b) => a * b, 4) + 15) & ~15;
+    const pointer = bytes > 0 ? this.backend.wasm._malloc(start + bytes + 16) >>> 0 : 0;
+    if (pointer === 0) return this.output(shape);
+    const output = this.backend.makeOutput([...shape], 'float32', pointer);
+    this.made.push(output);
+    this.rooms.set(this.backend.dataIdMap.get(output.dataId), (pointer + start + 15) & ~15);
+    return output;
+  }
+
+  /** Address of the room behind a tensor's data; 0 where there is none. */
+  roomBehind(tensor: MaybeTensor): number {
+    return (tensor && this.rooms.get(this.backend.dataIdMap.get(tensor.dataId))) ?? 0;
   }
 
   /** A new tensor of zeros on the heap. */

@@ -1,8 +1,9 @@
-import { linearAttentionUpdate } from '@seqloom/core';
+import * as tf from '@tensorflow/tfjs-core';
+import { linearAttentionKernel, linearAttentionUpdate, registerGradients } from '@seqloom/core';
 import type { LinearAttentionInputs, LinearAttentionOptions, LinearAttentionRule } from '@seqloom/core';
 import { checkKernelParity, naiveLinearAttention, uniform64 } from '@seqloom/testing';
 import type { LinearAttentionInputs64 } from '@seqloom/testing';
-import { it } from 'vitest';
+import { expect, it } from 'vitest';
 import { describeBuilds } from './describe-builds.ts';
 
 type DecayKind = 'none' | 'head' | 'channel';
@@ -116,6 +117,42 @@ describeBuilds('LinearAttention', 'LinearAttention', () => {
       oracle: (arrays) => naiveLinearAttention(arrays as LinearAttentionInputs64, { updateRule: 'gated' }),
       differentiate: ['query', 'key', 'value', 'state'],
     });
+  });
+
+  it.each(RULES)('%s, decay per %s: the gradient is the same with what the forward kept and without', async (rule, decay) => {
+    registerGradients();
+    for (const [length, lowest] of [
+      [1, -1],
+      [53, -0.1],
+      [70, -40],
+    ] as const) {
+      const arrays = makeInputs(length, [rule, decay], { batch: 2, length, group: 2, keyDim: 5, valueDim: 11 }, [lowest, 0]);
+      const tensors = Object.fromEntries(
+        Object.entries(arrays).map(([name, { data, shape }]) => [name, tf.tensor(Float32Array.from(data), [...shape], 'float32')]),
+      );
+      const names = Object.keys(tensors);
+      const inputs = tensors as unknown as LinearAttentionInputs;
+      const attributes = { updateRule: rule, scale: 0.5, chunkSize: 64 };
+      const upstream = {
+        output: tf.randomNormal([2, length, 4, 11], 0, 1, 'float32', 1),
+        state: tf.randomNormal([2, 2, 5, 11], 0, 1, 'float32', 2),
+      };
+      const taped = tf.grads((...given: tf.Tensor[]) => {
+        const { output, state } = linearAttentionKernel.run(
+          Object.fromEntries(names.map((name, place) => [name, given[place]!])) as unknown as LinearAttentionInputs,
+          attributes,
+        );
+        return tf.add(tf.sum(tf.mul(output, upstream.output)), tf.sum(tf.mul(state, upstream.state)));
+      })(Object.values(tensors));
+      const alone = linearAttentionKernel.runGradient(inputs, upstream, attributes);
+      for (const [place, name] of names.entries()) {
+        const [one, other] = [await taped[place]!.data(), await alone[name as keyof LinearAttentionInputs]!.data()];
+        const largest = Math.max(...other.map(Math.abs));
+        expect(largest, name).toBeGreaterThan(0);
+        one.forEach((value, at) => expect(Math.abs(value - other[at]!), `${name}[${at}]`).toBeLessThanOrEqual(2e-6 * largest));
+      }
+      tf.dispose([tensors, upstream, taped, Object.values(alone)]);
+    }
   });
 
   it('a delta rule with beta 2, and with beta 0, on one key again and again stays right', async () => {

@@ -13,35 +13,38 @@ function sizesOf({ query, key, value, logDecay }: LinearAttentionInputs) {
 }
 
 function forward(findHeap: FindHeap): FusedForward<LinearAttentionInputs, LinearAttentionAttributes, Names> {
-  return ({ inputs, attributes, backend }) => {
+  return ({ inputs, attributes, backend, taped }) => {
     const heap = findHeap(backend);
     const { kernels } = heap;
     const { query, key, value, logDecay, beta, state } = inputs;
     const { batch, length, heads, group, keyDim, valueDim, decayMode } = sizesOf(inputs);
     const output = heap.output([batch, length, heads * group, valueDim]);
-    const final = heap.output([batch, heads, keyDim, valueDim]);
+    // a gradient that follows finds here what the delta rules would have to solve again
+    const keptBytes = taped && beta ? kernels.linearKeptBytes(batch, heads, keyDim, valueDim, length) : 0;
+    const final = heap.outputWithRoom([batch, heads, keyDim, valueDim], keptBytes);
     heap.scratch(kernels.linearForwardBytes(heads, keyDim, valueDim), (scratch) => {
       const [q, k, v, g, b, s, o, f] = [query, key, value, logDecay, beta, state, output, final].map((tensor) => heap.pointer(tensor));
       const sizes = [batch, length, heads, group, keyDim, valueDim, decayMode] as const;
-      kernels.linearForward(...sizes, attributes.scale, q!, k!, v!, g!, b!, s!, o!, f!, scratch);
+      kernels.linearForward(...sizes, attributes.scale, q!, k!, v!, g!, b!, s!, o!, f!, heap.roomBehind(final), scratch);
     });
     return { output, state: final };
   };
 }
 
 function gradient(findHeap: FindHeap): FusedGradient<LinearAttentionInputs, LinearAttentionAttributes, Names> {
-  return ({ inputs, upstream, attributes, backend }) => {
+  return ({ inputs, saved, upstream, attributes, backend }) => {
     const heap = findHeap(backend);
     const { kernels } = heap;
     const { batch, length, heads, group, keyDim, valueDim, decayMode } = sizesOf(inputs);
     const given = [inputs.query, inputs.key, inputs.value, inputs.logDecay, inputs.beta, inputs.state];
     const gradients = given.map((tensor) => tensor && heap.output(tensor.shape));
-    heap.scratch(kernels.linearBackwardBytes(heads, keyDim, valueDim, length, inputs.beta !== undefined), (scratch) => {
+    const kept = heap.roomBehind(saved.state);
+    heap.scratch(kernels.linearBackwardBytes(heads, keyDim, valueDim, length, inputs.beta !== undefined && kept === 0), (scratch) => {
       const [q, k, v, g, b, s] = given.map((tensor) => heap.pointer(tensor));
       const [dq, dk, dv, dg, db, ds] = gradients.map((tensor) => heap.pointer(tensor));
       const [o, f] = [heap.pointer(upstream.output), heap.pointer(upstream.state)];
       const sizes = [batch, length, heads, group, keyDim, valueDim, decayMode] as const;
-      kernels.linearBackward(...sizes, attributes.scale, q!, k!, v!, g!, b!, s!, o, f, dq!, dk!, dv!, dg!, db!, ds!, scratch);
+      kernels.linearBackward(...sizes, attributes.scale, q!, k!, v!, g!, b!, s!, o, f, dq!, dk!, dv!, dg!, db!, ds!, kept, scratch);
     });
     const [query, key, value, logDecay, beta, state] = gradients;
     return { query, key, value, logDecay, beta, state };

@@ -71,6 +71,28 @@ describe.each(['cpu', 'wasm'])('kernel contract on %s', (backend) => {
     expect(tf.memory().numTensors).toBe(before);
   });
 
+  it('tells a fused forward whether a gradient may follow', () => {
+    const seen: boolean[] = [];
+    const undo = toy.implement({
+      backend,
+      label: 'fused toy',
+      forward: ({ inputs, taped }) => {
+        seen.push(taped);
+        return { product: tf.mul(inputs.a, inputs.b), copy: tf.clone(inputs.a) };
+      },
+    });
+    tf.tidy(() => {
+      const run = (x: tf.Tensor): tf.Scalar => tf.sum(toy.run({ a: x, b: x }, { factor: 1 }).product);
+      const a = tf.tensor1d([1, 2]);
+      run(a);
+      tf.grad(run)(a);
+      // within a function that has its own gradient nothing is taped
+      tf.grad(tf.customGrad((x) => ({ value: run(x as tf.Tensor), gradFunc: () => tf.ones([2]) })))(a);
+    });
+    undo();
+    expect(seen).toEqual([false, true, false]);
+  });
+
   it('reports what ran, takes a fused implementation and gives it back', () => {
     resetKernelRuns();
     const a = tf.tensor1d([1, 2]);

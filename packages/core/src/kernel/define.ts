@@ -30,7 +30,7 @@ export interface KernelDefinition<I extends KernelInputs, A extends KernelAttrib
   readonly gradient?: {
     /** inputs that can receive a gradient; others (masks, indices) get none */
     readonly inputs: readonly (keyof I & string)[];
-    /** forward outputs that the gradient reads */
+    /** forward outputs that the gradient reads, or behind whose data a fused forward keeps something for it */
     readonly needs: readonly O[];
     /**
      * composed default of the gradient kernel: gradients by input name for every differentiable input that is present.
@@ -40,12 +40,12 @@ export interface KernelDefinition<I extends KernelInputs, A extends KernelAttrib
   };
 }
 
-/** What a fused implementation of a forward kernel receives and returns. */
+/** What a fused implementation of a forward kernel receives and returns; `taped`: a gradient may follow. */
 export interface FusedForward<I extends KernelInputs, A extends KernelAttributes, O extends string> {
-  (call: { inputs: I; attributes: A; backend: tf.KernelBackend }): Readonly<Record<O, tf.TensorInfo>>;
+  (call: { inputs: I; attributes: A; backend: tf.KernelBackend; taped: boolean }): Readonly<Record<O, tf.TensorInfo>>;
 }
 
-/** What a fused implementation of a gradient kernel receives and returns. */
+/** What a fused implementation of a gradient kernel receives and returns; `saved` holds what `needs` names, as far as a gradient run by itself was given it. */
 export interface FusedGradient<I extends KernelInputs, A extends KernelAttributes, O extends string> {
   (call: { inputs: I; saved: NamedTensors<O>; upstream: NamedTensors<O>; attributes: A; backend: tf.KernelBackend }): {
     [K in keyof I]?: tf.TensorInfo;
@@ -89,6 +89,8 @@ interface CallLayout {
   readonly inputs: readonly string[];
   readonly saved: readonly string[];
   readonly upstream: readonly string[];
+  /** whether the tape records the call */
+  readonly taped: boolean;
 }
 
 /**
@@ -128,7 +130,7 @@ export function defineKernel<I extends KernelInputs, A extends KernelAttributes,
           const choice = pick(running, 'forward', given, attributes);
           if (typeof choice !== 'string') {
             noteRun(name, running, { kind: 'fused', label: choice.label });
-            const result = choice.forward!({ inputs: given, attributes, backend: backend as tf.KernelBackend });
+            const result = choice.forward!({ inputs: given, attributes, backend: backend as tf.KernelBackend, taped: layout.taped });
             return outputs.map((output) => result[output]);
           }
           noteRun(name, running, { kind: 'composed', reason: choice });
@@ -201,7 +203,8 @@ export function defineKernel<I extends KernelInputs, A extends KernelAttributes,
       registerGradient();
       const present = Object.entries(inputs).filter((entry): entry is [string, tf.Tensor] => entry[1] !== undefined);
       const saved = definition.gradient ? outputs.filter((output) => definition.gradient!.needs.includes(output)) : [];
-      const layout: CallLayout = { inputs: present.map(([key]) => key), saved, upstream: outputs };
+      const taped = definition.gradient !== undefined && tf.engine().isTapeOn();
+      const layout: CallLayout = { inputs: present.map(([key]) => key), saved, upstream: outputs, taped };
       const call = asMap(present.map(([, tensor]) => tensor));
       const results = asArray(tf.engine().runKernel(name, call, { ...attributes, [LAYOUT]: layout } as unknown as tf.NamedAttrMap));
       return Object.fromEntries(outputs.map((output, index) => [output, results[index]!])) as Record<O, tf.Tensor>;
@@ -209,12 +212,13 @@ export function defineKernel<I extends KernelInputs, A extends KernelAttributes,
     runGradient(inputs, upstream, attributes, saved = {}) {
       registerOn(tf.getBackend());
       const { inputs: differentiable, needs } = definition.gradient!;
+      const given = needs.filter((output) => saved[output]);
       const present = Object.entries(inputs).filter((entry): entry is [string, tf.Tensor] => entry[1] !== undefined);
       const names = present.map(([key]) => key);
-      const layout: CallLayout = { inputs: names, saved: needs, upstream: outputs };
+      const layout: CallLayout = { inputs: names, saved: given, upstream: outputs, taped: false };
       const call = asMap([
         ...present.map(([, tensor]) => tensor),
-        ...needs.map((output) => saved[output]!),
+        ...given.map((output) => saved[output]!),
         ...outputs.map((output) => upstream[output]),
       ]);
       const attrs = { ...attributes, [LAYOUT]: layout } as unknown as tf.NamedAttrMap;

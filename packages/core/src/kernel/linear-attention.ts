@@ -51,7 +51,8 @@ export interface LinearAttentionOptions {
  *   gated_delta   S_t = exp(g_t) S_{t-1} + beta_t k_t (v_t - exp(g_t) S_{t-1}^T k_t)^T   (decay first, then recall)
  *   output        o_t = scale S_t^T q_t
  *
- * Outputs: `output` [B, T, Hq, Dv] and `state` [B, H, Dk, Dv], the state after the last token. The gradient needs no saved outputs.
+ * Outputs: `output` [B, T, Hq, Dv] and `state` [B, H, Dk, Dv], the state after the last token. The gradient reads no
+ * outputs; the state is saved because a fused forward may keep more behind it.
  * Names, layouts and semantics follow ONNX `LinearAttention` (opset 27).
  */
 export const linearAttentionKernel: Kernel<LinearAttentionInputs, LinearAttentionAttributes, 'output' | 'state'> =
@@ -61,7 +62,7 @@ export const linearAttentionKernel: Kernel<LinearAttentionInputs, LinearAttentio
     composed: linearAttentionForward,
     gradient: {
       inputs: ['query', 'key', 'value', 'logDecay', 'beta', 'state'],
-      needs: [],
+      needs: ['state'],
       composed: (inputs, _saved, upstream, attributes) => linearAttentionGradient(inputs, attributes, upstream),
     },
   });

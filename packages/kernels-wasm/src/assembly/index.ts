@@ -6,6 +6,7 @@ export { chunkDecays, packKeyHat, prepareKeys, prepareQueries, solveUpdate } fro
 export { copyScaled, scaleByColumn, scaleByRow, sumProducts, transposeRows, writeRows as writeTensorRows } from './linear-rows';
 export { addColumnsTimesRows, addLowerTimesRows, addUpperTimesRows, lowerProduct, pairStrip, rowsAndLowerTimes, rowsTimes } from './linear-tile';
 export { linearForward, linearForwardBytes } from './linear-forward';
+export { linearKeptBytes } from './linear-kept';
 export { touch } from './linear-memory';
 export { linearBackward } from './linear-backward';
 export { solveBackward, writeDecayGradient, writeKeyGradient, writeQueryGradient } from './linear-backward-products';

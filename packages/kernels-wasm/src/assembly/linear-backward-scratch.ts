@@ -61,7 +61,7 @@ export function useHead(i: i32): usize {
 }
 
 /** Lays the scratch out from `at`; returns the end. */
-export function layoutBackward(at: usize, allHeads: i32, dk: i32, dv: i32, length: i32, delta: bool): usize {
+export function layoutBackward(at: usize, allHeads: i32, dk: i32, dv: i32, length: i32, withUpdates: bool): usize {
   at = layoutChunk(at, dk, dv);
   updateBytes = valueStride * CHUNK;
   const values = updateBytes + 64;
@@ -87,13 +87,13 @@ export function layoutBackward(at: usize, allHeads: i32, dk: i32, dv: i32, lengt
   segments = (length + segment - 1) / segment + 1;
   heads = max(1, min(allHeads, room / segment));
   tokens = length;
-  withRaws = delta;
+  withRaws = withUpdates;
   headBytes = 0;
   headBytes = (useHead(0) - headBlock + 63) & ~63;
   return headBlock + headBytes * heads;
 }
 
-/** Bytes of scratch that linearBackward needs. */
-export function linearBackwardBytes(allHeads: i32, dk: i32, dv: i32, length: i32, delta: bool): i32 {
-  return <i32>layoutBackward(0, allHeads, dk, dv, length, delta);
+/** Bytes of scratch that linearBackward needs; `withUpdates`: for a delta rule whose forward left nothing. */
+export function linearBackwardBytes(allHeads: i32, dk: i32, dv: i32, length: i32, withUpdates: bool): i32 {
+  return <i32>layoutBackward(0, allHeads, dk, dv, length, withUpdates);
 }

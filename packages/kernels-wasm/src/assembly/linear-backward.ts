@@ -5,6 +5,7 @@ import {
   lastDecays, nSquare, pSquare, packKeyHat, pending, prepareKeys, prepareQueries, queryTilde, readBetas, solveUpdate, takePending, transposedBytes, useSquare, valueDim,
   valuePadded, valueStride,
 } from './linear-chunk';
+import { keptSquare, keptUpdate, useKept } from './linear-kept';
 import { touch } from './linear-memory';
 import { copyScaled, scaleByColumn, scaleByRow, sumProducts, transposeRows, writeRows } from './linear-rows';
 import { addColumnsTimesRows, addUpperTimesRows, lowerProduct, rowsAndLowerTimes, rowsTimes } from './linear-tile';
@@ -21,6 +22,9 @@ const TURN: i32 = CHUNK;
 
 // arguments of the call, for the functions that go through a head
 let batchRow: usize = 0; // first row of the batch entry, in tokens
+let entry: i32 = 0; // the batch entry
+let head: i32 = 0; // the head whose turn it is
+let keeping: bool = false; // whether the forward left X and N
 let groupSize: i32 = 0;
 let decayMode: i32 = 0;
 let outputScale: f32 = 0;
@@ -31,13 +35,18 @@ let outToken: usize = 0;
 let decayToken: usize = 0;
 let betaToken: usize = 0;
 
-/** Gradients of linearForward; arguments as there, with the upstream gradients of output and final state; gradient pointers may be 0 where the input is absent. */
+/**
+ * Gradients of linearForward; arguments as there, with the upstream gradients of output and final state; gradient pointers may be 0 where the input is absent.
+ * `kept`: what the forward left, or 0.
+ */
 export function linearBackward(
   batch: i32, length: i32, allHeads: i32, group: i32, dk: i32, dv: i32, mode: i32, scale: f32,
   query: usize, key: usize, value: usize, decay: usize, beta: usize, initial: usize, dOutput: usize, dFinal: usize,
-  gQuery: usize, gKey: usize, gValue: usize, gDecay: usize, gBeta: usize, gInitial: usize, scratch: usize,
+  gQuery: usize, gKey: usize, gValue: usize, gDecay: usize, gBeta: usize, gInitial: usize, kept: usize, scratch: usize,
 ): void {
-  layoutBackward(scratch, allHeads, dk, dv, length, beta != 0);
+  keeping = kept != 0;
+  layoutBackward(scratch, allHeads, dk, dv, length, beta != 0 && !keeping);
+  useKept(kept, batch, allHeads, length);
   memory.fill(columns, 0, COLUMN_STRIDE * valuePadded);
   groupSize = group;
   decayMode = mode;
@@ -56,6 +65,7 @@ export function linearBackward(
   const lastTurn = ((length - 1) / TURN) * TURN;
   for (let b = 0; b < batch; b++) {
     batchRow = <usize>(b * length);
+    entry = b;
     for (let from = 0; from < allHeads; from += heads) {
       const count = min(heads, allHeads - from);
       for (let i = 0; i < count; i++) {
@@ -68,11 +78,12 @@ export function linearBackward(
         const first = batchRow + turn;
         const many = <usize>min(TURN, length - turn);
         touch(key + first * keyToken, many * keyToken);
-        touch(value + first * valueToken, many * valueToken);
+        if (!keeping) touch(value + first * valueToken, many * valueToken);
         if (mode) touch(decay + first * decayToken, many * decayToken);
         for (let i = 0; i < count; i++) {
           const h = <usize>(from + i);
           useHead(i);
+          head = from + i;
           forwardTurn(turn, min(length, turn + TURN), key + h * keyStep, value + h * valueStep, decay + h * decayStep, beta ? beta + (h << 2) : 0);
         }
       }
@@ -102,6 +113,7 @@ export function linearBackward(
         for (let i = 0; i < count; i++) {
           const h = <usize>(from + i);
           useHead(i);
+          head = from + i;
           let n = load<i32>(place, 4);
           while (n >= 0 && load<i32>(starts + (<usize>n << 2)) >= turn) {
             const headBeta = beta ? beta + (h << 2) : 0;
@@ -135,7 +147,7 @@ function forwardTurn(t: i32, end: i32, key: usize, value: usize, decay: usize, b
     store<i32>(starts + (<usize>chunk << 2), t);
     applyPendingTransposed(decayMode, count, state);
     if (chunk % segment == 0) memory.copy(segmentStates + <usize>(chunk / segment) * transposedBytes, state, transposedBytes);
-    forwardChunk(count, chunk % segment, key + row * keyToken, value + row * valueToken, beta ? beta + row * betaToken : 0);
+    forwardChunk(t, count, chunk % segment, key + row * keyToken, value + row * valueToken, beta ? beta + row * betaToken : 0);
     t += count;
     chunk++;
   }
@@ -155,7 +167,7 @@ function keepSegment(n: i32, key: usize, value: usize, decay: usize, beta: usize
     chunkDecays(decayMode, decay + row * decayToken, decayToken, count);
     if (m == kept * segment) takePending(decayMode);
     else applyPendingTransposed(decayMode, count, state);
-    forwardChunk(count, m % segment, key + row * keyToken, value + row * valueToken, beta ? beta + row * betaToken : 0);
+    forwardChunk(start, count, m % segment, key + row * keyToken, value + row * valueToken, beta ? beta + row * betaToken : 0);
   }
 }
 
@@ -174,8 +186,8 @@ function backwardChunk(
   const delta = beta != 0;
   const slot = <usize>(n % segment);
   const s0 = chunkStates + slot * transposedBytes;
-  const raw = raws + slot * updateBytes;
   const start = load<i32>(starts + (<usize>n << 2));
+  const raw = keeping ? keptUpdate(entry, head, start) : raws + slot * updateBytes;
   const count = load<i32>(starts + (<usize>(n + 1) << 2)) - start;
   const row = batchRow + start;
   // right below dO, so that both go into the state's gradient as one product
@@ -218,7 +230,7 @@ function backwardChunk(
     writeQueryGradient(mode, g == 0, count, outputScale, gQuery + queryOffset, queryToken);
   }
   if (delta) {
-    useSquare(squares + slot * SQUARE_BYTES);
+    useSquare(keeping ? keptSquare(entry, head, start) : squares + slot * SQUARE_BYTES);
     solveBackward(count, dUpdate, raw);
     writeBetaGradient(count, gBeta + row * betaToken, betaToken);
     lowerProduct(count, valueDim, dUpdate, valueStride, updatePanels, dSquare, SQUARE_STRIDE, 1);
@@ -243,13 +255,14 @@ function columnsOf(transposed: usize, panels: usize, count: i32, alpha: f32): vo
   rowsTimes(valueDim, (count + 7) & ~7, keyDim, transposed, keyStride, panels, 32, <usize>keyDim << 5, columns, COLUMN_STRIDE, alpha, false);
 }
 
-/** Keeps the state of one chunk, and computes its update; `state` moves on to the chunk's end. */
-function forwardChunk(count: i32, slot: i32, key: usize, value: usize, beta: usize): void {
+/** Keeps the state of the chunk from token t, and computes its update where the forward left none; `state` moves on to the chunk's end. */
+function forwardChunk(t: i32, count: i32, slot: i32, key: usize, value: usize, beta: usize): void {
   memory.copy(chunkStates + <usize>slot * transposedBytes, state, transposedBytes);
-  prepareKeys(decayMode, beta != 0, count, key, keyToken);
-  copyScaled(count, valueDim, value, valueToken, 1, update, valueStride);
-  if (beta) {
-    readBetas(count, beta, betaToken);
+  prepareKeys(decayMode, beta != 0 && !keeping, count, key, keyToken);
+  if (beta) readBetas(count, beta, betaToken);
+  if (keeping) scaleByRow(count, keptUpdate(entry, head, t), betas, update, valueStride);
+  else copyScaled(count, valueDim, value, valueToken, 1, update, valueStride);
+  if (beta && !keeping) {
     packKeyHat(count);
     let panels = keyHatPanels;
     if (decayMode) {

@@ -1,7 +1,8 @@
 import {
   CHUNK, SQUARE_STRIDE, chunkDecays, clearUpper, fillRow, keyDim, keyHat, keyHatPanels, keyStride, keyTilde, layoutChunk, nSquare, pSquare, packKeyHat, pending,
-  prepareKeys, prepareQueries, queryTilde, readBetas, solveUpdate, stateBytes, takePending, usePending, valueDim, valuePadded, valueStride,
+  prepareKeys, prepareQueries, queryTilde, readBetas, solveUpdate, stateBytes, takePending, usePending, useSquare, valueDim, valuePadded, valueStride,
 } from './linear-chunk';
+import { keptSquare, keptUpdate, useKept } from './linear-kept';
 import { touch } from './linear-memory';
 import { copyScaled, scaleByRow, writeRows } from './linear-rows';
 import { addColumnsTimesRows, addLowerTimesRows, lowerProduct, rowsAndLowerTimes, rowsTimes } from './linear-tile';
@@ -29,7 +30,7 @@ export function linearForwardBytes(heads: i32, dk: i32, dv: i32): i32 {
  * Linear attention over a whole sequence; see the contract for the formulas.
  *
  * query [batch, length, heads * group, dk], key [batch, length, heads, dk], value [.., dv], decay per head (mode 1) or channel (mode 2), beta (0: not a delta rule),
- * initial (0: zeros) -> output [.., dv], final [batch, heads, dk, dv].
+ * initial (0: zeros) -> output [.., dv], final [batch, heads, dk, dv]; `kept` (0: nothing is kept) for what the gradient of a delta rule would compute again.
  */
 export function linearForward(
   batch: i32,
@@ -48,9 +49,11 @@ export function linearForward(
   initial: usize,
   output: usize,
   final: usize,
+  kept: usize,
   scratch: usize,
 ): void {
   layoutForward(scratch, heads, dk, dv);
+  useKept(kept, batch, heads, length);
   const keyToken = (<usize>(heads * dk)) << 2;
   const valueToken = (<usize>(heads * dv)) << 2;
   const queryToken = keyToken * group;
@@ -90,9 +93,10 @@ export function linearForward(
           copyScaled(count, dv, value + row * valueToken + ((<usize>(h * dv)) << 2), valueToken, 1, update, valueStride);
           if (beta) {
             readBetas(count, beta + row * betaToken + ((<usize>h) << 2), betaToken);
+            if (kept) useSquare(keptSquare(b, h, t));
             lowerProduct(count, keyDim, keyTilde, keyStride, keyHatPanels, nSquare, SQUARE_STRIDE, 1);
             rowsTimes(count, valuePadded, keyDim, keyTilde, keyStride, state, valueStride, 32, update, valueStride, -1, true);
-            solveUpdate(count, update, 0);
+            solveUpdate(count, update, kept ? keptUpdate(b, h, t) : 0);
           }
           for (let g = 0; g < group; g++) {
             const head = <usize>(h * group + g);
