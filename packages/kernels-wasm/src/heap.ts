@@ -1,6 +1,7 @@
 import { fail } from '@seqloom/core';
 import type * as tf from '@tensorflow/tfjs-core';
 import type { KernelExports } from './exports.ts';
+import { GrowingTensors } from './growing.ts';
 
 /** The parts of tfjs-backend-wasm that the kernels rely on. */
 export interface WasmBackend extends tf.KernelBackend {
@@ -16,7 +17,7 @@ export interface WasmBackend extends tf.KernelBackend {
 }
 
 /** Where the data of a tensor lies; data that is moved or written anew gets another record. */
-interface DataRecord {
+export interface DataRecord {
   readonly memoryOffset: number;
 }
 
@@ -34,6 +35,7 @@ export type MaybeTensor = tf.TensorInfo | undefined;
 export class Heap {
   readonly backend: WasmBackend;
   readonly kernels: KernelExports;
+  readonly growing: GrowingTensors;
   // addresses of the room behind the data of some tensors
   private readonly rooms = new WeakMap<DataRecord, number>();
   // tensors of the call under way, which nobody owns before it returns
@@ -41,6 +43,7 @@ export class Heap {
 
   constructor(backend: WasmBackend, module: WebAssembly.Module) {
     this.backend = backend;
+    this.growing = GrowingTensors.of(backend);
     const instance = new WebAssembly.Instance(module, { env: { memory: memoryOf(backend), abort } });
     this.kernels = instance.exports as unknown as KernelExports;
     // held as long as the backend lives

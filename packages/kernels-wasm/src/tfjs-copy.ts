@@ -103,7 +103,11 @@ const concat: Replacement = (call, heap, original) => {
   const whole = tf.backend_util.computeOutShape(shapes, along);
   if (filled.length === 1) return shareData(call.backend, filled[0]!, whole);
   const extents = filled.map((part) => part.shape[along]!);
-  return join(heap, filled, whole, along, extents);
+  const copied = (): tf.TensorInfo => join(heap, filled, whole, along, extents);
+  const [before, after] = filled as [tf.TensorInfo, tf.TensorInfo];
+  // data that follows the other's as a whole can grow in place
+  const inOrder = filled.length === 2 && sizeOf(whole.slice(0, along)) === 1;
+  return inOrder ? heap.growing.append(before, after, whole, copied) : copied();
 };
 
 const pack: Replacement = (call, heap, original) => {
