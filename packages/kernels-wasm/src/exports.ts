@@ -16,7 +16,7 @@ export interface KernelExports {
   linearBackward(batch: number, length: number, heads: number, group: number, keyDim: number, valueDim: number, mode: number, scale: number, query: number, key: number, value: number, decay: number, beta: number, initial: number, dOutput: number, dFinal: number, gQuery: number, gKey: number, gValue: number, gDecay: number, gBeta: number, gInitial: number, kept: number, scratch: number): void;
   clear(pointer: number, bytes: number): void;
   attentionRule(causal: boolean, window: number, dilation: number, sinks: number, prefix: number, softCap: number): void;
-  attentionForwardBytes(t: number, s: number, dim: number, valueDim: number): number;
+  attentionForwardBytes(t: number, s: number, heads: number, groups: number, dim: number, valueDim: number): number;
   // prettier-ignore
   attentionForward(batch: number, t: number, s: number, heads: number, groups: number, dim: number, valueDim: number, scale: number, query: number, key: number, value: number, queryPositions: number, keyPositions: number, bias: number, biasBatch: number, biasHead: number, sinkLogits: number, slopes: number, output: number, lse: number, scratch: number): void;
   attentionBackwardBytes(t: number, s: number, dim: number, valueDim: number): number;

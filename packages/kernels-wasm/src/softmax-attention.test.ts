@@ -101,6 +101,9 @@ describeBuilds('SoftmaxAttention', 'SoftmaxAttention', () => {
   it('reads a long key sequence with few queries, unpacked, and with many, packed', async () => {
     for (const T of [1, 3, 9]) await parity({ inputs: plain(T, 1500), options: { causal: true } }, { gradients: false });
     await parity({ inputs: plain(2, 1100, 6, 2), options: { causal: true, window: 200, sinks: 4 } }, { gradients: false });
+    // 15 and 16 rows of a group, odd widths, keys beyond the last whole tile
+    await parity({ inputs: plain(5, 1501, 6, 2, 13, 9), options: { causal: true, softCap: 2 } }, { gradients: false });
+    await parity({ inputs: plain(4, 203, 8, 2, 64, 64), options: { causal: false } }, { gradients: false });
   });
 
   it('takes logits of 1e4', async () => {

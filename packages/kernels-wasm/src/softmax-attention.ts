@@ -27,11 +27,11 @@ function prepare(heap: Heap, inputs: SoftmaxAttentionInputs, attributes: Softmax
 function forward(findHeap: FindHeap): FusedForward<SoftmaxAttentionInputs, SoftmaxAttentionAttributes, Names> {
   return ({ inputs, attributes, backend }) => {
     const heap = findHeap(backend);
-    const { sizes, extents, pointers } = prepare(heap, inputs, attributes);
-    const [batch, t, , heads, , , valueDim] = sizes;
+    const { sizes, pointers } = prepare(heap, inputs, attributes);
+    const [batch, t, s, heads, groups, dim, valueDim] = sizes;
     const output = heap.output([batch, t, heads, valueDim]);
     const logSumExp = heap.output([batch, t, heads]);
-    heap.scratch(heap.kernels.attentionForwardBytes(...extents), (scratch) => {
+    heap.scratch(heap.kernels.attentionForwardBytes(t, s, heads, groups, dim, valueDim), (scratch) => {
       heap.kernels.attentionForward(...sizes, ...pointers(), heap.pointer(output), heap.pointer(logSumExp), scratch);
     });
     return { output, logSumExp };

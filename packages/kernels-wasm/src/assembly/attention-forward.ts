@@ -1,4 +1,5 @@
-import { gemmPacked, packTransposed, vectorTimesRows } from './gemm';
+import { gemmPacked, packTransposed } from './gemm';
+import { attendFew, isFew, layoutFew } from './attention-few';
 import {
   HIDDEN,
   KEYS,
@@ -9,7 +10,6 @@ import {
   capScores,
   classify,
   copyRows,
-  directScores,
   fillPositions,
   hideScores,
   finishRows,
@@ -44,8 +44,8 @@ function layout(at: usize, t: i32, s: i32, dim: i32, valueDim: i32): usize {
 }
 
 /** Bytes of scratch that attentionForward needs. */
-export function attentionForwardBytes(t: i32, s: i32, dim: i32, valueDim: i32): i32 {
-  return <i32>layout(0, t, s, dim, valueDim);
+export function attentionForwardBytes(t: i32, s: i32, heads: i32, groups: i32, dim: i32, valueDim: i32): i32 {
+  return <i32>(isFew(t, heads, groups) ? layoutFew(0, t, s, heads, dim, valueDim) : layout(0, t, s, dim, valueDim));
 }
 
 /**
@@ -75,7 +75,9 @@ export function attentionForward(
   lse: usize,
   scratch: usize,
 ): void {
-  layout(scratch, t, s, dim, valueDim);
+  const few = isFew(t, heads, groups);
+  if (few) layoutFew(scratch, t, s, heads, dim, valueDim);
+  else layout(scratch, t, s, dim, valueDim);
   const queryStride = (<usize>(heads * dim)) << 2;
   const keyStride = (<usize>(groups * dim)) << 2;
   const valueStride = (<usize>(groups * valueDim)) << 2;
@@ -86,20 +88,41 @@ export function attentionForward(
   const keyPanel = (<usize>dim) << 5;
   const valuePanel = (<usize>s) << 5;
   const share = heads / groups;
-  // packing the keys pays only when several queries read them
-  const direct = t * share <= 8;
   // short tiles waste less at the edges of a window
   const tile = s >= 1024 && !windowed ? KEYS : 48;
   for (let b = 0; b < batch; b++) {
-    fillPositions(queryPositions ? queryPositions + ((<usize>(b * t)) << 2) : 0, t, t, <f32>(s - t), queryAt);
-    fillPositions(keyPositions ? keyPositions + ((<usize>(b * s)) << 2) : 0, s, s + 8, 0, keyAt);
+    const queryPlaces = queryPositions ? queryPositions + ((<usize>(b * t)) << 2) : 0;
+    const keyPlaces = keyPositions ? keyPositions + ((<usize>(b * s)) << 2) : 0;
+    if (few) {
+      attendFew(
+        t,
+        s,
+        heads,
+        groups,
+        dim,
+        valueDim,
+        scale,
+        query + <usize>(b * t) * queryStride,
+        key + <usize>(b * s) * keyStride,
+        value + <usize>(b * s) * valueStride,
+        queryPlaces,
+        keyPlaces,
+        bias ? bias + <usize>b * biasBatch : 0,
+        biasHead,
+        sinkLogits,
+        slopes,
+        output + <usize>(b * t) * outputStride,
+        lse + ((<usize>(b * t * heads)) << 2),
+      );
+      continue;
+    }
+    fillPositions(queryPlaces, t, t, <f32>(s - t), queryAt);
+    fillPositions(keyPlaces, s, s + 8, 0, keyAt);
     for (let g = 0; g < groups; g++) {
       const keyHead = key + <usize>(b * s) * keyStride + ((<usize>(g * dim)) << 2);
       const valueHead = value + <usize>(b * s) * valueStride + ((<usize>(g * valueDim)) << 2);
-      if (!direct) {
-        packTransposed(dim, s, keyHead, keyStride, keysT);
-        packPanels(s, valueDim, valueHead, valueStride, values, valuePanel);
-      }
+      packTransposed(dim, s, keyHead, keyStride, keysT);
+      packPanels(s, valueDim, valueHead, valueStride, values, valuePanel);
       for (let h = g * share; h < (g + 1) * share; h++) {
         const slope = slopes ? load<f32>(slopes + ((<usize>h) << 2)) : 0;
         const biasRows = bias ? bias + <usize>b * biasBatch + <usize>h * biasHead : 0;
@@ -119,22 +142,7 @@ export function attentionForward(
             const sight = classify(positions, rows, places, count);
             if (sight == HIDDEN) continue;
             const width = (count + 7) & ~7;
-            if (direct) directScores(rows, count, dim, queries, rowStride, keyHead + <usize>j * keyStride, keyStride, scores);
-            else
-              gemmPacked(
-                rows,
-                width,
-                dim,
-                queries,
-                rowStride,
-                keysT + <usize>(j >> 3) * keyPanel,
-                keyPanel,
-                scores,
-                SCORE_STRIDE,
-                32,
-                1,
-                false,
-              );
+            gemmPacked(rows, width, dim, queries, rowStride, keysT + <usize>(j >> 3) * keyPanel, keyPanel, scores, SCORE_STRIDE, 32, 1, false);
             if (softCap > 0) capScores(scores, rows, width);
             if (bias != 0 || slope != 0)
               addBiases(
@@ -149,22 +157,7 @@ export function attentionForward(
               );
             if (sight == MIXED) hideScores(scores, rows, width, positions, places);
             onlineSoftmax(scores, rows, width, maxima, sums, out, outStride);
-            if (direct) {
-              for (let r = 0; r < rows; r++) {
-                vectorTimesRows(
-                  valueDim,
-                  count,
-                  scores + <usize>r * SCORE_STRIDE,
-                  valueHead + <usize>j * valueStride,
-                  valueStride,
-                  out + <usize>r * outStride,
-                  1,
-                  true,
-                );
-              }
-            } else {
-              gemmPacked(rows, outPadded, count, scores, SCORE_STRIDE, values + ((<usize>j) << 5), valuePanel, out, outStride, 32, 1, true);
-            }
+            gemmPacked(rows, outPadded, count, scores, SCORE_STRIDE, values + ((<usize>j) << 5), valuePanel, out, outStride, 32, 1, true);
           }
           finishRows(
             rows,

@@ -1,5 +1,5 @@
 import { expNegative4, fma, laneMax, laneSum, loadSome, splat, storeSome, tanh4 } from './lanes';
-import { dot, packRows } from './gemm';
+import { packRows } from './gemm';
 
 // what forward and backward of softmax attention have in common: visibility, bias, soft cap of one tile of scores
 
@@ -184,15 +184,6 @@ export function logarithm(x: f32): f32 {
   const w = z * z;
   const series = 1 + w * (1.0 / 3 + w * (1.0 / 5 + w * (1.0 / 7 + w * (1.0 / 9 + w * (1.0 / 11 + w * (1.0 / 13))))));
   return <f32>(2 * z * series + <f64>exponent * 0.6931471805599453);
-}
-
-/** scores = rows of queries times rows of keys, one inner product at a time: for few queries, without packing. */
-export function directScores(rows: i32, count: i32, dim: i32, query: usize, queryStride: usize, key: usize, keyStride: usize, scores: usize): void {
-  for (let i = 0; i < rows; i++) {
-    const row = scores + <usize>i * SCORE_STRIDE;
-    for (let j = 0; j < count; j++) store<f32>(row + (<usize>j << 2), dot(dim, query + <usize>i * queryStride, key + <usize>j * keyStride));
-    for (let j = count; j < ((count + 7) & ~7); j++) store<f32>(row + (<usize>j << 2), 0);
-  }
 }
 
 /** Copies strided rows times `factor` to rows of `toStride` bytes, zeros beyond `dim`. */

@@ -16,12 +16,12 @@ export {
   attentionRule,
   capScores,
   copyRows,
-  directScores,
   hideScores,
   onlineSoftmax,
   packPanels,
   writeRows,
 } from './attention-tiles';
+export { fewScores } from './attention-few';
 export { attentionForward, attentionForwardBytes } from './attention-forward';
 export { addBiasGradient, attentionBackward, attentionBackwardBytes, capBackward, clear, softmaxBackward } from './attention-backward';
 export { rmsBackward, rmsForward } from './norm';
