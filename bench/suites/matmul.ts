@@ -115,4 +115,8 @@ export const matmul: Suite = {
     floor(`${BATCHED}, share of the FMA peak`, 'at least', 0.6, rowOf(results, BATCHED, OURS)?.ofPeak, ''),
     floor(`${LARGE} against tfjs-wasm`, 'at least', 1.3, rowOf(results, LARGE, 'tfjs-wasm')?.ratio),
   ],
+  notes(results) {
+    const share = rowOf(results, BATCHED, 'jax-js')?.ofPeak;
+    return share ? [`${BATCHED}: three times the rate of jax-js would be ${Math.round(300 * share)} % of the FMA loop's`] : [];
+  },
 };
