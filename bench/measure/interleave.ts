@@ -37,12 +37,12 @@ export interface Probe {
 export interface Timings {
   /** by the candidates' names */
   readonly times: ReadonlyMap<string, Timing>;
-  readonly rounds: number;
-  /** rounds in which the probe was slower before or after a sample */
+  readonly samples: number;
+  /** samples before or after which the probe was slower */
   readonly disturbed: number;
 }
 
-/** Share of its best time by which the probe may be slower before a round counts as disturbed. */
+/** Share of its best time by which the probe may be slower before a sample counts as disturbed. */
 const TOLERANCE = 0.12;
 /** Rounds at most for every sample asked for: a machine that is never quiet is measured as it is. */
 const PATIENCE = 4;
@@ -55,7 +55,7 @@ export interface Took {
 
 /** One sample of a round. */
 interface Sample extends Took {
-  /** whether something else used the processor in this round */
+  /** whether something else used the processor */
   readonly disturbed: boolean;
 }
 
@@ -64,7 +64,7 @@ export interface Timing {
   readonly wall: Spread;
   readonly cpu: Spread;
   /** samples by round; a candidate that used its budget up misses the last ones */
-  readonly rounds: readonly (Sample | undefined)[];
+  readonly rounds: readonly Sample[];
   /** calls in one sample */
   readonly repeats: number;
 }
@@ -85,11 +85,11 @@ async function repeat(timed: Timed, times: number): Promise<void> {
 
 /**
  * Times candidates in turns: one sample each per round, the order turning by one from round to round, so that what the machine does
- * besides falls on all alike. With a probe, rounds during which something else uses the processor are taken again, and left out as long as
+ * besides falls on all alike. With a probe, samples during which something else uses the processor are taken again, and left out as long as
  * three others remain.
  */
 export async function interleave(candidates: readonly Timed[], settings: TimingSettings, probe?: Probe | null): Promise<Timings> {
-  const rows: { timed: Timed; repeats: number; samples: (Took | undefined)[]; quiet: number; spent: number }[] = [];
+  const rows: { timed: Timed; repeats: number; samples: Sample[]; quiet: number; spent: number }[] = [];
   for (const timed of candidates) {
     await timed.enter?.();
     let [calls, best] = [0, timed.known?.wall ?? Infinity];
@@ -103,38 +103,36 @@ export async function interleave(candidates: readonly Timed[], settings: TimingS
     const repeats = Math.max(1, Math.ceil(settings.sampleMs / Math.max(best, 1e-4)));
     rows.push({ timed, repeats, samples: [], quiet: timed.known ? 1 : 0, spent: timed.known?.wall ?? 0 });
   }
-  const disturbed = new Set<number>();
-  let round = 0;
-  for (; round < Math.min(settings.samples + disturbed.size, settings.samples * PATIENCE); round++) {
-    const took: (typeof rows)[number][] = [];
+  const goesOn = ({ timed, samples, quiet, spent }: (typeof rows)[number]): boolean =>
+    samples.length + (timed.known ? 1 : 0) < 3 || spent <= settings.budgetMs * (quiet < 3 ? PATIENCE : 1);
+  for (let round = 0; round < settings.samples * PATIENCE; round++) {
+    if (rows.every((row) => row.quiet >= settings.samples || !goesOn(row))) break;
     for (let turn = 0; turn < rows.length; turn++) {
       const row = rows[(turn + round) % rows.length]!;
-      if (row.spent > settings.budgetMs * (row.quiet < 3 ? PATIENCE : 1) && row.samples.length + row.quiet >= 3) continue;
+      if (!goesOn(row)) continue;
       await row.timed.enter?.();
       // between samples the collector has a chance, so that one candidate's garbage is not another's pause
       globalThis.gc?.();
-      if (slowed(probe)) disturbed.add(round);
+      const slowBefore = slowed(probe);
       const [start, startCpu] = [performance.now(), cpuMs()];
       await repeat(row.timed, row.repeats);
       const [wall, cpu] = [performance.now() - start, cpuMs() - startCpu];
-      if (slowed(probe)) disturbed.add(round);
-      row.samples[round] = { wall: wall / row.repeats, cpu: cpu / row.repeats };
+      const disturbed = slowed(probe) || slowBefore;
+      row.samples[round] = { wall: wall / row.repeats, cpu: cpu / row.repeats, disturbed };
       row.spent += wall;
-      took.push(row);
+      if (!disturbed) row.quiet++;
     }
-    if (took.length === 0) break;
-    if (!disturbed.has(round)) for (const row of took) row.quiet++;
   }
   const times = rows.map(({ timed, repeats, samples }): [string, Timing] => {
-    const rounds = Array.from(samples, (took, index) => took && { ...took, disturbed: disturbed.has(index) });
-    const all = [...(timed.known ? [{ ...timed.known, disturbed: false }] : []), ...rounds.filter((sample) => sample !== undefined)];
+    const all = [...(timed.known ? [{ ...timed.known, disturbed: false }] : []), ...samples];
     const spread = (clock: keyof Took): Spread => spreadOf(quietOnes(all).map((sample) => sample[clock]));
-    return [timed.name, { wall: spread('wall'), cpu: spread('cpu'), rounds, repeats }];
+    return [timed.name, { wall: spread('wall'), cpu: spread('cpu'), rounds: samples, repeats }];
   });
-  return { times: new Map(times), rounds: round, disturbed: disturbed.size };
+  const taken = rows.flatMap(({ samples }) => samples);
+  return { times: new Map(times), samples: taken.length, disturbed: taken.filter(({ disturbed }) => disturbed).length };
 }
 
-/** Those of quiet rounds, or all where fewer than three are. */
+/** Those that nothing disturbed, or all where fewer than three are. */
 function quietOnes<S extends { readonly disturbed: boolean }>(samples: readonly S[]): readonly S[] {
   const quiet = samples.filter(({ disturbed }) => !disturbed);
   return quiet.length >= 3 ? quiet : samples;
@@ -154,7 +152,7 @@ function slowed(probe: Probe | null | undefined): boolean {
 export function ratioOf(one: Timing, other: Timing, clock: keyof Took): number {
   const pairs = one.rounds.flatMap((sample, round) => {
     const beside = other.rounds[round];
-    return sample && beside ? [{ ratio: sample[clock] / beside[clock], disturbed: sample.disturbed }] : [];
+    return beside ? [{ ratio: sample[clock] / beside[clock], disturbed: sample.disturbed || beside.disturbed }] : [];
   });
   return pairs.length > 0 ? spreadOf(quietOnes(pairs).map(({ ratio }) => ratio)).median : one[clock].median / other[clock].median;
 }

@@ -114,24 +114,24 @@ describe('measuring', () => {
     expect(times.get('a')!.wall.samples).toBe(3);
   });
 
-  it('takes rounds again in which the probe is slow, and leaves them out', async () => {
+  it('takes samples again beside which the probe is slow, and leaves them out', async () => {
     // the probe runs before and after each sample: its third to sixth run fall into the second and third round
     let probes = 0;
     const probe = { run: () => void (probes++ >= 2 && probes <= 6 && wait(50)), best: 40 };
-    const { times, rounds, disturbed } = await interleave([{ name: 'a', run: () => undefined }], { ...timing, sampleMs: 1e-9 }, probe);
-    expect([rounds, disturbed]).toEqual([5, 2]);
+    const { times, samples, disturbed } = await interleave([{ name: 'a', run: () => undefined }], { ...timing, sampleMs: 1e-9 }, probe);
+    expect([samples, disturbed]).toEqual([5, 2]);
     expect(times.get('a')!.wall.samples).toBe(3);
-    expect(times.get('a')!.rounds.map((sample) => sample!.disturbed)).toEqual([false, true, true, false, false]);
+    expect(times.get('a')!.rounds.map((sample) => sample.disturbed)).toEqual([false, true, true, false, false]);
   });
 
   it('measures a machine that is never quiet as it is', async () => {
     const probe = { run: () => wait(0.1), best: 0 };
-    const { times, rounds, disturbed } = await interleave([{ name: 'a', run: () => undefined }], { ...timing, sampleMs: 1e-9 }, probe);
-    expect([rounds, disturbed]).toEqual([12, 12]);
+    const { times, samples, disturbed } = await interleave([{ name: 'a', run: () => undefined }], { ...timing, sampleMs: 1e-9 }, probe);
+    expect([samples, disturbed]).toEqual([12, 12]);
     expect(times.get('a')!.wall.samples).toBe(12);
   });
 
-  it('takes ratios within rounds, of quiet rounds where three are', async () => {
+  it('takes ratios within rounds, of quiet samples where three are', async () => {
     const { times } = await interleave([{ name: 'a', run: () => undefined }], timing);
     const of = (...wall: number[]) => ({
       ...times.get('a')!,

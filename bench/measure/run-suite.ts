@@ -142,7 +142,7 @@ export async function runCase(
       // what takes seconds is not repeated more than needed
       ...(first.wall > timing.budgetMs && { known: first }),
     }));
-    const { times, rounds, disturbed } = await interleave(
+    const { times, samples, disturbed } = await interleave(
       [...timings, ...(loop ? [{ name: LOOP, run: loop.run }] : [])],
       timing,
       // a few milliseconds say whether the processor is ours
@@ -165,7 +165,7 @@ export async function runCase(
     const ourCandidate = each.profiled ? green.find(({ candidate }) => candidate.name === OURS)?.candidate : undefined;
     if (ourCandidate) await enter(ourCandidate);
     const profile = ourCandidate?.backend ? await profileKernels(ourCandidate.backend, () => ourCandidate.run()) : null;
-    return { name: each.name, series: each.series ?? null, x: each.x ?? null, work: each.work, rows, rounds, disturbed, refused, profile };
+    return { name: each.name, series: each.series ?? null, x: each.x ?? null, work: each.work, rows, samples, disturbed, refused, profile };
   } finally {
     prepared.candidates.forEach((candidate) => candidate.dispose?.());
     prepared.dispose?.();

@@ -78,8 +78,8 @@ export interface CaseResult {
   readonly x: number | null;
   readonly work: Work;
   readonly rows: readonly Row[];
-  /** rounds of samples, and those of them that were left out because something else used the processor */
-  readonly rounds: number;
+  /** samples of all candidates, and those of them during which something else used the processor */
+  readonly samples: number;
   readonly disturbed: number;
   /** candidates that were not timed: red parity, too slow, or unable */
   readonly refused: readonly SkippedPeer[];

@@ -22,7 +22,7 @@ const onGpu = (software: boolean): SuiteResult => ({
   peers: { versions: { webgpu: '1.2.3' }, skipped: [] },
   cases: [
     {
-      ...{ name: 'MatMul', series: null, x: null, work: {}, refused: [], rounds: 5, disturbed: 2, profile: null },
+      ...{ name: 'MatMul', series: null, x: null, work: {}, refused: [], samples: 5, disturbed: 2, profile: null },
       rows: [
         {
           ...{ candidate: 'seqloom', implementation: 'wgsl', wall: spread, cpu: spread, repeats: 1, ms: 1, ratio: 1, gflops: null },
@@ -43,7 +43,7 @@ it('a page about a GPU names the adapter, shows counts, and leaves open what an 
   expect(page).toMatch(/^- Machine: .*GPU a fine adapter/m);
   expect(page).toContain('> This GPU is emulated on the processor');
   expect(page).not.toContain('FMA loop');
-  expect(page).toContain('2 of 5 rounds were disturbed');
+  expect(page).toContain('2 of 5 samples were disturbed');
   expect(page).toMatch(/\| submits \| peak bytes \|\n.*\n.*\| 2 \| 4,096 \|/);
   expect(page).toContain('| speed | at least 8x | 3 | needs a GPU |');
   expect(page).toContain('| submits | at most 2 | 2 | yes |');

@@ -70,12 +70,12 @@ function profileTable({ name, profile }: CaseResult): string[] {
 const emulated =
   'This GPU is emulated on the processor: times and ratios are those of an emulated GPU with small shapes, and say nothing about a real one. What is counted (dispatches, submits, read-backs, copies, bytes) holds on any device.';
 
-/** What became of the rounds during which the machine did something else. */
+/** What became of the samples during which the machine did something else. */
 function disturbance(cases: readonly CaseResult[]): string[] {
-  const total = (key: 'rounds' | 'disturbed'): number => cases.reduce((sum, each) => sum + each[key], 0);
+  const total = (key: 'samples' | 'disturbed'): number => cases.reduce((sum, each) => sum + each[key], 0);
   if (total('disturbed') === 0) return [];
   return [
-    `- ${total('disturbed')} of ${total('rounds')} rounds were disturbed: a loop of multiply-adds ran slower before or after one of their samples. They were taken again, and count only where fewer than three others were to be had`,
+    `- ${total('disturbed')} of ${total('samples')} samples were disturbed: a loop of multiply-adds ran slower before or after them. They were taken again, and count only where fewer than three others were to be had`,
   ];
 }
 
