@@ -27,7 +27,7 @@ export interface TimingSettings {
 
 /** A loop that says how fast the processor is at this moment. */
 export interface Probe {
-  /** a few milliseconds of nothing but arithmetic */
+  /** nothing but arithmetic, for a few milliseconds at most */
   run(): void;
   /** milliseconds of it when nothing disturbs */
   readonly best: number;

@@ -6,12 +6,12 @@ import type { Candidate, Case, Outputs, Work } from './candidate.ts';
 import { OURS } from './candidate.ts';
 import { peakHeap } from './heap.ts';
 import { cpuMs, interleave, ratioOf } from './interleave.ts';
-import type { Timed, Timing, TimingSettings, Took } from './interleave.ts';
+import type { Probe, Timed, Timing, TimingSettings, Took } from './interleave.ts';
 import { describeMachine, loadWarning } from './machine.ts';
 import { disagreement } from './parity.ts';
 import { fmaLoop, LOOP_FLOPS, measurePeak } from './peak.ts';
 import { profileKernels } from './profile.ts';
-import type { Bench, CaseResult, Loop, Row, Started, Suite, SuiteResult } from './suite.ts';
+import type { Bench, CaseResult, Row, Started, Suite, SuiteResult } from './suite.ts';
 import { implementationReport, startTfjs, useBackend } from './tfjs.ts';
 
 /** How a suite is run. */
@@ -102,7 +102,7 @@ function reasonOf(suite: Suite, name: string, reason: string): string {
 /** Holds the candidates of a case to its checks and to one another, and times those that pass. */
 export async function runCase(
   each: Case,
-  loop: Loop | null,
+  loop: Probe | null,
   timing: TimingSettings,
   options: RunOptions,
   baseline = OURS,

@@ -2,7 +2,7 @@ import type { PeerName, Peers, SkippedPeer } from '../peers/load.ts';
 import type { Panel } from '@seqloom/train';
 import { FORWARD_ALONE } from './candidate.ts';
 import type { Case, Work } from './candidate.ts';
-import type { TimingSettings } from './interleave.ts';
+import type { Probe, TimingSettings } from './interleave.ts';
 import type { Machine } from './machine.ts';
 import type { Peak } from './peak.ts';
 import type { KernelShare } from './profile.ts';
@@ -16,13 +16,6 @@ export interface Gpu {
   readonly software: boolean;
 }
 
-/** A fraction of a millisecond of multiply-adds. */
-export interface Loop {
-  run(): void;
-  /** milliseconds of it when nothing disturbs */
-  readonly best: number;
-}
-
 /** What became ready at the start of a suite. */
 export interface Started {
   /** label of our kernels */
@@ -31,7 +24,7 @@ export interface Started {
   /** the processor's ceiling, where that is what a suite is held to */
   readonly peak: Peak | null;
   /** the FMA loop of the build in use, timed in turns with the candidates */
-  readonly loop: Loop | null;
+  readonly loop: Probe | null;
   /** packages with their versions */
   readonly versions: Readonly<Record<string, string>>;
   /** what this place asks for instead of the usual timing */

@@ -1,8 +1,9 @@
 import { dot, vectorTimesRows } from './gemm';
 import { fma, loadSome, splat } from './lanes';
-import { touch } from './linear-memory';
+import { touch } from './memory';
 import {
-  HIDDEN, KEYS, MIXED, SCORE_STRIDE, addBiases, capScores, classify, copyRows, fillPositions, finishRows, hideScores, onlineSoftmax, softCap, windowed,
+  HIDDEN, KEYS, MIXED, SCORE_STRIDE, addBiases, capScores, classify, copyRows, fillPositions, finishRows, hideScores, onlineSoftmax, softCap, startRows,
+  windowed,
 } from './attention-tiles';
 
 // softmax attention of a few queries to many keys, as a decoder's. Nothing is packed, and all heads go through a tile of keys before any goes on, so that keys
@@ -133,10 +134,8 @@ export function attendFew(
   memory.fill(out, 0, outStride * (heads * t));
   for (let h = 0; h < heads; h++) {
     copyRows(t, dim, query + (<usize>(h * dim) << 2), queryStride, scale, queries + <usize>(h * t) * rowStride, rowStride);
-    for (let i = h * t; i < (h + 1) * t; i++) {
-      store<f32>(maxima + (<usize>i << 2), sinkLogits ? load<f32>(sinkLogits + (<usize>h << 2)) : -Infinity);
-      store<f32>(sums + (<usize>i << 2), sinkLogits ? 1 : 0);
-    }
+    const row = <usize>(h * t) << 2;
+    startRows(t, sinkLogits ? sinkLogits + (<usize>h << 2) : 0, maxima + row, sums + row);
   }
   for (let j = 0; j < s; j += tile) {
     const count = min(tile, s - j);

@@ -16,6 +16,7 @@ import {
   onlineSoftmax,
   packPanels,
   softCap,
+  startRows,
   windowed,
 } from './attention-tiles';
 
@@ -132,10 +133,7 @@ export function attentionForward(
           const positions = queryAt + ((<usize>i) << 2);
           copyRows(rows, dim, query + token * queryStride + ((<usize>(h * dim)) << 2), queryStride, scale, queries, rowStride);
           memory.fill(out, 0, outStride * rows);
-          for (let r = 0; r < rows; r++) {
-            store<f32>(maxima + ((<usize>r) << 2), sinkLogits ? load<f32>(sinkLogits + ((<usize>h) << 2)) : -Infinity);
-            store<f32>(sums + ((<usize>r) << 2), sinkLogits ? 1 : 0);
-          }
+          startRows(rows, sinkLogits ? sinkLogits + ((<usize>h) << 2) : 0, maxima, sums);
           for (let j = 0; j < s; j += tile) {
             const count = min(tile, s - j);
             const places = keyAt + ((<usize>j) << 2);

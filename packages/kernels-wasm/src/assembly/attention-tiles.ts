@@ -132,6 +132,14 @@ export function hideScores(scores: usize, rows: i32, width: i32, queries: usize,
   }
 }
 
+/** Running maxima and sums of rows that have seen nothing yet but a sink, whose logit is at `sink` (0: none). */
+export function startRows(rows: i32, sink: usize, maxima: usize, sums: usize): void {
+  for (let r = 0; r < rows; r++) {
+    store<f32>(maxima + (<usize>r << 2), sink ? load<f32>(sink) : -Infinity);
+    store<f32>(sums + (<usize>r << 2), sink ? 1 : 0);
+  }
+}
+
 /**
  * One step of the online softmax over a tile: scores become e^(s - m), the running maxima and sums move on, and the rows of `out` are rescaled.
  */

@@ -1,5 +1,5 @@
 import { gemmPacked, packTransposed } from './gemm';
-import { HIDDEN, KEYS, MIXED, QUERIES, SCORE_STRIDE, classify, copyRows, fillPositions, finishRows, hideScores, onlineSoftmax, packPanels } from './attention-tiles';
+import { HIDDEN, KEYS, MIXED, QUERIES, SCORE_STRIDE, classify, copyRows, fillPositions, finishRows, hideScores, onlineSoftmax, startRows, packPanels } from './attention-tiles';
 
 // attention in which each block of queries reads a list of key blocks; keys are packed block by block, so that every block starts a panel
 
@@ -170,8 +170,7 @@ function forwardByKeys(
   const allRows = t * share;
   sortReaders((t + queryBlock - 1) / queryBlock, chosen, lists);
   memory.fill(allOut, 0, outStride * allRows);
-  memory.fill(allSums, 0, <usize>allRows << 2);
-  for (let r = 0; r < allRows; r++) store<f32>(allMaxima + (<usize>r << 2), -Infinity);
+  startRows(allRows, 0, allMaxima, allSums);
   for (let n = 0; n < blockCount; n++) {
     const end = load<i32>(firstReader + (<usize>(n + 1) << 2));
     let rows = 0;
@@ -222,8 +221,7 @@ function forwardByQueries(
         const row = <usize>((b * t + i) * heads + h);
         copyRows(rows, dim, query + ((row * dim) << 2), <usize>(heads * dim) << 2, scale, queries, rowStride);
         memory.fill(out, 0, outStride * rows);
-        memory.fill(sums, 0, QUERIES * 4);
-        for (let r = 0; r < rows; r++) store<f32>(maxima + (<usize>r << 2), -Infinity);
+        startRows(rows, 0, maxima, sums);
         for (let c = 0; c < chosen; c++) {
           const n = load<i32>(list + (<usize>c << 2));
           if (n >= 0) readBlock(rows, queryAt + (<usize>i << 2), n, s, dim, valueDim);

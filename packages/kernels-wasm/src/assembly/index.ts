@@ -7,7 +7,7 @@ export { copyScaled, scaleByColumn, scaleByRow, sumProducts, transposeRows, writ
 export { addColumnsTimesRows, addLowerTimesRows, addUpperTimesRows, lowerProduct, pairStrip, rowsAndLowerTimes, rowsTimes } from './linear-tile';
 export { linearForward, linearForwardBytes } from './linear-forward';
 export { linearKeptBytes } from './linear-kept';
-export { touch } from './linear-memory';
+export { touch } from './memory';
 export { linearBackward } from './linear-backward';
 export { solveBackward, writeDecayGradient, writeKeyGradient, writeQueryGradient } from './linear-backward-products';
 export { linearBackwardBytes } from './linear-backward-scratch';

@@ -6,7 +6,7 @@ import {
   valuePadded, valueStride,
 } from './linear-chunk';
 import { keptSquare, keptUpdate, useKept } from './linear-kept';
-import { touch } from './linear-memory';
+import { touch } from './memory';
 import { copyScaled, scaleByColumn, scaleByRow, sumProducts, transposeRows, writeRows } from './linear-rows';
 import { addColumnsTimesRows, addUpperTimesRows, lowerProduct, rowsAndLowerTimes, rowsTimes } from './linear-tile';
 import {

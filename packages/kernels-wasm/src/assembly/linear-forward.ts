@@ -3,7 +3,7 @@ import {
   prepareKeys, prepareQueries, queryTilde, readBetas, solveUpdate, stateBytes, takePending, usePending, useSquare, valueDim, valuePadded, valueStride,
 } from './linear-chunk';
 import { keptSquare, keptUpdate, useKept } from './linear-kept';
-import { touch } from './linear-memory';
+import { touch } from './memory';
 import { copyScaled, scaleByRow, writeRows } from './linear-rows';
 import { addColumnsTimesRows, addLowerTimesRows, lowerProduct, rowsAndLowerTimes, rowsTimes } from './linear-tile';
 
