@@ -10,8 +10,16 @@ export interface KernelExports {
   linearForwardBytes(heads: number, keyDim: number, valueDim: number): number;
   // prettier-ignore
   linearForward(batch: number, length: number, heads: number, group: number, keyDim: number, valueDim: number, mode: number, scale: number, query: number, key: number, value: number, decay: number, beta: number, initial: number, output: number, final: number, kept: number, scratch: number): void;
-  linearKeptBytes(batch: number, heads: number, keyDim: number, valueDim: number, length: number): number;
-  linearBackwardBytes(heads: number, keyDim: number, valueDim: number, length: number, withUpdates: boolean): number;
+  linearKeptBytes(batch: number, heads: number, keyDim: number, valueDim: number, length: number, delta: boolean): number;
+  linearBackwardBytes(
+    heads: number,
+    keyDim: number,
+    valueDim: number,
+    mode: number,
+    delta: boolean,
+    length: number,
+    withKept: boolean,
+  ): number;
   // prettier-ignore
   linearBackward(batch: number, length: number, heads: number, group: number, keyDim: number, valueDim: number, mode: number, scale: number, query: number, key: number, value: number, decay: number, beta: number, initial: number, dOutput: number, dFinal: number, gQuery: number, gKey: number, gValue: number, gDecay: number, gBeta: number, gInitial: number, kept: number, scratch: number): void;
   clear(pointer: number, bytes: number): void;

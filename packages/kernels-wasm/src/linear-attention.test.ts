@@ -60,7 +60,7 @@ const parity = (inputs: LinearAttentionInputs64, options: LinearAttentionOptions
 
 describeBuilds('LinearAttention', 'LinearAttention', () => {
   it.each(RULES)('%s, decay per %s: equals float64 at odd lengths', async (rule, decay) => {
-    for (const length of [1, 2, 7, 23, 24, 25, 63, 65, 100]) {
+    for (const length of [1, 2, 7, 23, 24, 25, 63, 65, 97, 100, 200]) {
       await parity(makeInputs(10 * length, [rule, decay], { length }), { updateRule: rule }, length < 64 || length === 100);
     }
   });
@@ -86,6 +86,35 @@ describeBuilds('LinearAttention', 'LinearAttention', () => {
   it.each(RULES)('%s, decay per %s: long', async (rule, decay) => {
     const inputs = makeInputs(3, [rule, decay], { length: 3000, keyDim: 16, valueDim: 8, heads: 1 }, [-0.05, 0]);
     await parity(inputs, { updateRule: rule }, false);
+  });
+
+  it.each(RULES)('%s, decay per %s: more heads than take turns at a time give what each gives alone', (rule, decay) => {
+    const arrays = makeInputs(12, [rule, decay], { length: 100, heads: 3, keyDim: 96, valueDim: 160 }, [-0.1, 0]);
+    const attributes = { updateRule: rule, scale: 0.5, chunkSize: 64 };
+    tf.tidy(() => {
+      const tensors: Record<string, tf.Tensor> = {};
+      for (const [name, { data, shape }] of Object.entries(arrays))
+        tensors[name] = tf.tensor(Float32Array.from(data), [...shape], 'float32');
+      const upstream = {
+        output: tf.randomNormal([1, 100, 3, 160], 0, 1, 'float32', 1),
+        state: tf.randomNormal([1, 3, 96, 160], 0, 1, 'float32', 2),
+      };
+      const gradients = (of: Record<string, tf.Tensor>, from: Record<string, tf.Tensor>): Record<string, tf.Tensor | undefined> => ({
+        ...linearAttentionKernel.runGradient(of as unknown as LinearAttentionInputs, from as typeof upstream, attributes),
+        output: linearAttentionKernel.run(of as unknown as LinearAttentionInputs, attributes).output,
+      });
+      const headOf = (all: Record<string, tf.Tensor>, head: number): Record<string, tf.Tensor> =>
+        Object.fromEntries(Object.entries(all).map(([name, x]) => [name, tf.gather(x, [head], name === 'state' ? 1 : 2)]));
+      const together = gradients(tensors, upstream);
+      for (let head = 0; head < 3; head++) {
+        const alone = gradients(headOf(tensors, head), headOf(upstream, head));
+        const expected = headOf(together as Record<string, tf.Tensor>, head);
+        for (const name of [...Object.keys(tensors), 'output']) {
+          expect(tf.max(tf.abs(alone[name]!)).dataSync()[0], name).toBeGreaterThan(0);
+          expect(tf.max(tf.abs(tf.sub(alone[name]!, expected[name]!))).dataSync()[0], `${name} of head ${head}`).toBe(0);
+        }
+      }
+    });
   });
 
   it.each([
@@ -125,6 +154,8 @@ describeBuilds('LinearAttention', 'LinearAttention', () => {
       [1, -1],
       [53, -0.1],
       [70, -40],
+      [290, -0.1],
+      [200, -40],
     ] as const) {
       const arrays = makeInputs(length, [rule, decay], { batch: 2, length, group: 2, keyDim: 5, valueDim: 11 }, [lowest, 0]);
       const tensors = Object.fromEntries(

@@ -19,8 +19,8 @@ function forward(findHeap: FindHeap): FusedForward<LinearAttentionInputs, Linear
     const { query, key, value, logDecay, beta, state } = inputs;
     const { batch, length, heads, group, keyDim, valueDim, decayMode } = sizesOf(inputs);
     const output = heap.output([batch, length, heads * group, valueDim]);
-    // a gradient that follows finds here what the delta rules would have to solve again
-    const keptBytes = taped && beta ? kernels.linearKeptBytes(batch, heads, keyDim, valueDim, length) : 0;
+    // a gradient that follows finds here what it would have to compute again
+    const keptBytes = taped ? kernels.linearKeptBytes(batch, heads, keyDim, valueDim, length, beta !== undefined) : 0;
     const final = heap.outputWithRoom([batch, heads, keyDim, valueDim], keptBytes);
     heap.scratch(kernels.linearForwardBytes(heads, keyDim, valueDim), (scratch) => {
       const [q, k, v, g, b, s, o, f] = [query, key, value, logDecay, beta, state, output, final].map((tensor) => heap.pointer(tensor));
@@ -39,7 +39,8 @@ function gradient(findHeap: FindHeap): FusedGradient<LinearAttentionInputs, Line
     const given = [inputs.query, inputs.key, inputs.value, inputs.logDecay, inputs.beta, inputs.state];
     const gradients = given.map((tensor) => tensor && heap.output(tensor.shape));
     const kept = heap.roomBehind(saved.state);
-    heap.scratch(kernels.linearBackwardBytes(heads, keyDim, valueDim, length, inputs.beta !== undefined && kept === 0), (scratch) => {
+    const bytes = kernels.linearBackwardBytes(heads, keyDim, valueDim, decayMode, inputs.beta !== undefined, length, kept === 0);
+    heap.scratch(bytes, (scratch) => {
       const [q, k, v, g, b, s] = given.map((tensor) => heap.pointer(tensor));
       const [dq, dk, dv, dg, db, ds] = gradients.map((tensor) => heap.pointer(tensor));
       const [o, f] = [heap.pointer(upstream.output), heap.pointer(upstream.state)];

@@ -1,16 +1,16 @@
 export { addBias } from './epilogue';
 // the tiles and packers are exported so that they stay functions of their own: V8 optimises a function when it has been called often
-export { setEdge, stripColumns, stripRows, tileOne } from './tile';
+export { setEdge, strip, stripColumns, stripRows, tileOne } from './tile';
 export { batchGemm, dot, gemm, gemmPacked, gemmPackedTransposed, packBytes, packRows, packTransposed, vectorTimesRows } from './gemm';
-export { chunkDecays, packKeyHat, prepareKeys, prepareQueries, solveUpdate } from './linear-chunk';
+export { chunkDecays, packKeyHat, prepareKeys, prepareQueries } from './linear-chunk';
+export { addPiece, invertPiece, readPiece } from './linear-pieces';
 export { copyScaled, scaleByColumn, scaleByRow, sumProducts, transposeRows, writeRows as writeTensorRows } from './linear-rows';
-export { addColumnsTimesRows, addLowerTimesRows, addUpperTimesRows, lowerProduct, pairStrip, rowsAndLowerTimes, rowsTimes } from './linear-tile';
+export { addColumnsTimesRows, addUpperTimesRows, lowerProduct, pairStrip, rowsAndLowerTimes, rowsTimes } from './linear-tile';
 export { linearForward, linearForwardBytes } from './linear-forward';
 export { linearKeptBytes } from './linear-kept';
 export { touch } from './memory';
-export { linearBackward } from './linear-backward';
+export { linearBackward, linearBackwardBytes } from './linear-backward';
 export { solveBackward, writeDecayGradient, writeKeyGradient, writeQueryGradient } from './linear-backward-products';
-export { linearBackwardBytes } from './linear-backward-scratch';
 export {
   addBiases,
   attentionRule,

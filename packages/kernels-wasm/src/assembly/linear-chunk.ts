@@ -1,6 +1,6 @@
-import { exp1, expDecay4, loadSome, nfma, splat } from './lanes';
+import { exp1, expDecay4, loadSome, splat } from './lanes';
 import { packTransposed } from './gemm';
-import { strip } from './tile';
+import { PIECE } from './linear-pieces';
 import { copyScaled, scaleByColumn } from './linear-rows';
 
 // one chunk of linear attention for one state head: decays, the keys, the two triangular matrices, the update.
@@ -24,8 +24,8 @@ export let valueStride: usize = 0;
 /** bytes of a state [keyDim][valuePadded], and of one transposed: [valueDim][keyPadded] */
 export let stateBytes: usize = 0;
 export let transposedBytes: usize = 0;
-/** bytes of a row of the CHUNK x CHUNK matrices, with room for reads beyond the end */
-export const SQUARE_STRIDE: usize = CHUNK * 4;
+/** bytes of a row of the CHUNK x CHUNK matrices, with room for the two columns that a piece of six hangs over */
+export const SQUARE_STRIDE: usize = (CHUNK + 2) * 4;
 
 let eRows: usize = 0; // [CHUNK][keyStride] e_i, with decays per channel
 let eHeads: usize = 0; // [CHUNK] e_i, with decays per head
@@ -34,7 +34,7 @@ export let keyTilde: usize = 0; // [CHUNK][keyStride]
 export let keyHat: usize = 0; // [CHUNK][keyStride]: its own rows, or those of keyTilde where there are no decays
 let keyHatOwn: usize = 0;
 export let queryTilde: usize = 0; // [2 * CHUNK][keyStride], with room for as many rows below
-export let keyHatPanels: usize = 0; // [3][keyDim][8]: transposed
+export let keyHatPanels: usize = 0; // [4][keyDim][8]: transposed, eight tokens in a panel or six
 export let nSquare: usize = 0; // [CHUNK][CHUNK]
 export let pSquare: usize = 0; // [CHUNK][CHUNK]
 export let betas: usize = 0; // [CHUNK]
@@ -59,7 +59,7 @@ export function layoutChunk(at: usize, dk: i32, dv: i32): usize {
   keyHat = keyHatOwn;
   queryTilde = keyHatOwn + rows;
   keyHatPanels = queryTilde + rows * 2;
-  nSquare = keyHatPanels + (<usize>dk << 5) * 3;
+  nSquare = keyHatPanels + (<usize>dk << 5) * 4;
   pSquare = nSquare + SQUARE_STRIDE * CHUNK + 64;
   betas = pSquare + SQUARE_STRIDE * CHUNK + 64;
   pending = betas + CHUNK * 4;
@@ -160,16 +160,16 @@ export function chunkDecays(mode: i32, g: usize, gStride: usize, longest: i32): 
   return i;
 }
 
-/** Q~: rows at x times `factor` and the decays. */
-export function prepareQueries(mode: i32, count: i32, x: usize, stride: usize, factor: f32): void {
+/** Q~: rows at x times `factor` and the decays from token `first` on. */
+export function prepareQueries(mode: i32, first: i32, count: i32, x: usize, stride: usize, factor: f32): void {
   if (mode == 0) return copyScaled(count, keyDim, x, stride, factor, queryTilde, keyStride);
   if (mode == 1) {
-    for (let i = 0; i < count; i++) copyScaled(1, keyDim, x + <usize>i * stride, 0, factor * headDecay(1, i), queryTilde + <usize>i * keyStride, 0);
+    for (let i = 0; i < count; i++) copyScaled(1, keyDim, x + <usize>i * stride, 0, factor * headDecay(1, first + i), queryTilde + <usize>i * keyStride, 0);
     return;
   }
   const s = splat(factor);
   for (let i = 0; i < count; i++) {
-    const e = eRows + <usize>i * keyStride;
+    const e = eRows + <usize>(first + i) * keyStride;
     const row = queryTilde + <usize>i * keyStride;
     for (let d = 0; d < keyPadded; d += 4) {
       const at = <usize>d << 2;
@@ -212,15 +212,16 @@ export function packKeyHat(count: i32): void {
   packTransposed(keyDim, count, keyHat, keyStride, keyHatPanels);
 }
 
-/** Strengths of the chunk's writes, `stride` bytes apart. */
+/** Strengths of the chunk's writes, `stride` bytes apart; zeros for the tokens that the last piece lacks. */
 export function readBetas(count: i32, beta: usize, stride: usize): void {
   for (let i = 0; i < count; i++) store<f32>(betas + (<usize>i << 2), load<f32>(beta + <usize>i * stride));
+  for (let i = count; i % PIECE != 0; i++) store<f32>(betas + (<usize>i << 2), 0);
 }
 
 /** Zeroes what lies above the diagonal (and on it, when strict) where products over six rows read: in the 6 x 6 blocks on the diagonal. */
-export function clearUpper(count: i32, square: usize, strict: bool): void {
+export function clearUpper(count: i32, square: usize, stride: usize, strict: bool): void {
   for (let i = 0; i < count; i++) {
-    const row = square + <usize>i * SQUARE_STRIDE;
+    const row = square + <usize>i * stride;
     const end = (i / 6) * 6 + 6;
     for (let j = strict ? i : i + 1; j < end; j++) store<f32>(row + (<usize>j << 2), 0);
   }
@@ -236,39 +237,4 @@ export function applyPendingTransposed(mode: i32, count: i32, state: usize): voi
 /** Makes e of the last token the pending factors, for a state that has had its own already. */
 export function takePending(mode: i32): void {
   if (mode) memory.copy(pending, lastDecays, keyStride);
-}
-
-/** Solves the delta rule's update in place: on entry R = V - K~ S, on exit U. X (U before beta) goes to `x` when it is not 0. */
-export function solveUpdate(count: i32, u: usize, x: usize): void {
-  for (let i = 0; i < count; i += 6) {
-    const height = min(6, count - i);
-    const first = u + <usize>i * valueStride;
-    const n = nSquare + <usize>i * SQUARE_STRIDE;
-    if (i > 0) strip(i, n, SQUARE_STRIDE, u, valueStride, 32, first, valueStride, 32, valuePadded, height, -1, true);
-    const coefficients = n + (<usize>i << 2);
-    for (let column: usize = 0; column < valueStride; column += 32) {
-      for (let r = 0; r < height; r++) {
-        const at = first + column + <usize>r * valueStride;
-        let y0 = v128.load(at);
-        let y1 = v128.load(at, 16);
-        let from = first + column;
-        let p = coefficients + <usize>r * SQUARE_STRIDE;
-        for (let j = 0; j < r; j++) {
-          const c = v128.load32_splat(p);
-          y0 = nfma(c, v128.load(from), y0);
-          y1 = nfma(c, v128.load(from, 16), y1);
-          from += valueStride;
-          p += 4;
-        }
-        if (x) {
-          const raw = x + <usize>(i + r) * valueStride + column;
-          v128.store(raw, y0);
-          v128.store(raw, y1, 16);
-        }
-        const beta = v128.load32_splat(betas + (<usize>(i + r) << 2));
-        v128.store(at, f32x4.mul(y0, beta));
-        v128.store(at, f32x4.mul(y1, beta), 16);
-      }
-    }
-  }
 }

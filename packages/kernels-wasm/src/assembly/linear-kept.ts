@@ -1,29 +1,45 @@
-import { SQUARE_STRIDE, layoutChunk, valueStride } from './linear-chunk';
+import { CHUNK, SQUARE_STRIDE, layoutChunk, stateBytes, valueStride } from './linear-chunk';
 
-// what the forward of a delta rule leaves for its gradient: per head and token a row of X (the update before beta), then a row of N
+// what the forward leaves for its gradient: the states before every segment but the first, of each head; and for a delta rule
+// per head and token a row of X (the update before beta), then a row of N
 
-let kept: usize = 0; // [batch][heads][length][valueStride]
+/** tokens from one kept state to the next: the gradient goes through so many again, and their states stay in the nearer caches */
+export const SEGMENT: i32 = CHUNK * 4;
+
+let states: usize = 0; // [batch][heads][segments - 1] states [keyDim][valuePadded]
+let updates: usize = 0; // [batch][heads][length][valueStride]
 let squares: usize = 0; // [batch][heads][length][SQUARE_STRIDE]
 let allHeads: i32 = 0;
 let tokens: i32 = 0;
+let between: i32 = 0; // states of a head
 
-/** Bytes of it, with room for reads beyond the end. */
-export function linearKeptBytes(batch: i32, heads: i32, dk: i32, dv: i32, length: i32): i32 {
-  layoutChunk(0, dk, dv);
-  return <i32>((valueStride + SQUARE_STRIDE) * (batch * heads * length)) + 64;
-}
-
-/** Points at what a call keeps, or kept. */
-export function useKept(at: usize, batch: i32, heads: i32, length: i32): void {
-  kept = at;
-  squares = at + valueStride * (batch * heads * length);
+/** Points at what a call keeps, or kept; returns the end of it. */
+export function useKept(at: usize, batch: i32, heads: i32, length: i32, delta: bool): usize {
   allHeads = heads;
   tokens = length;
+  between = (length - 1) / SEGMENT;
+  states = at;
+  updates = states + stateBytes * (batch * heads * between);
+  const rows = delta ? batch * heads * length : 0;
+  squares = updates + valueStride * rows;
+  return squares + SQUARE_STRIDE * rows;
+}
+
+/** Bytes of it, with room for reads beyond the end; none where there is nothing to keep. */
+export function linearKeptBytes(batch: i32, heads: i32, dk: i32, dv: i32, length: i32, delta: bool): i32 {
+  layoutChunk(0, dk, dv);
+  const bytes = <i32>useKept(0, batch, heads, length, delta);
+  return bytes > 0 ? bytes + 64 : 0;
+}
+
+/** State before segment `s` of a head, s at least 1. */
+export function keptState(b: i32, h: i32, s: i32): usize {
+  return states + stateBytes * ((b * allHeads + h) * between + s - 1);
 }
 
 /** Row of X of token t. */
 export function keptUpdate(b: i32, h: i32, t: i32): usize {
-  return kept + valueStride * ((b * allHeads + h) * tokens + t);
+  return updates + valueStride * ((b * allHeads + h) * tokens + t);
 }
 
 /** Row of N of token t, the first of a chunk. */

@@ -158,14 +158,6 @@ export function rowsTimes(
   else if (m > i) stripFour(k, a, lda, b, ldb, panel, c, ldc, 32, n, m - i, alpha, accumulate);
 }
 
-/** c_i += sum over j <= i of a_ij b_j: a lower triangle times rows. */
-export function addLowerTimesRows(count: i32, n: i32, square: usize, lda: usize, b: usize, ldb: usize, c: usize, ldc: usize): void {
-  for (let i = 0; i < count; i += 6) {
-    const height = min(6, count - i);
-    strip(i + height, square + <usize>i * lda, lda, b, ldb, 32, c + <usize>i * ldc, ldc, 32, n, height, 1, true);
-  }
-}
-
 /** c_j += sum over i >= j of a_ij b_i: the transpose of a lower triangle times rows. */
 export function addUpperTimesRows(count: i32, n: i32, square: usize, lda: usize, b: usize, ldb: usize, c: usize, ldc: usize): void {
   for (let j = 0; j < count; j += 6) {
