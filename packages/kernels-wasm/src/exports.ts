@@ -13,9 +13,9 @@ export interface KernelExports {
   linearKeptBytes(batch: number, heads: number, keyDim: number, valueDim: number, length: number, delta: boolean): number;
   linearBackwardBytes(
     heads: number,
+    group: number,
     keyDim: number,
     valueDim: number,
-    mode: number,
     delta: boolean,
     length: number,
     withKept: boolean,

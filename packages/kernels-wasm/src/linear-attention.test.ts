@@ -89,15 +89,15 @@ describeBuilds('LinearAttention', 'LinearAttention', () => {
   });
 
   it.each(RULES)('%s, decay per %s: more heads than take turns at a time give what each gives alone', (rule, decay) => {
-    const arrays = makeInputs(12, [rule, decay], { length: 100, heads: 3, keyDim: 96, valueDim: 160 }, [-0.1, 0]);
+    const arrays = makeInputs(12, [rule, decay], { length: 100, heads: 3, keyDim: 160, valueDim: 320 }, [-0.1, 0]);
     const attributes = { updateRule: rule, scale: 0.5, chunkSize: 64 };
     tf.tidy(() => {
       const tensors: Record<string, tf.Tensor> = {};
       for (const [name, { data, shape }] of Object.entries(arrays))
         tensors[name] = tf.tensor(Float32Array.from(data), [...shape], 'float32');
       const upstream = {
-        output: tf.randomNormal([1, 100, 3, 160], 0, 1, 'float32', 1),
-        state: tf.randomNormal([1, 3, 96, 160], 0, 1, 'float32', 2),
+        output: tf.randomNormal([1, 100, 3, 320], 0, 1, 'float32', 1),
+        state: tf.randomNormal([1, 3, 160, 320], 0, 1, 'float32', 2),
       };
       const gradients = (of: Record<string, tf.Tensor>, from: Record<string, tf.Tensor>): Record<string, tf.Tensor | undefined> => ({
         ...linearAttentionKernel.runGradient(of as unknown as LinearAttentionInputs, from as typeof upstream, attributes),

@@ -39,7 +39,7 @@ function gradient(findHeap: FindHeap): FusedGradient<LinearAttentionInputs, Line
     const given = [inputs.query, inputs.key, inputs.value, inputs.logDecay, inputs.beta, inputs.state];
     const gradients = given.map((tensor) => tensor && heap.output(tensor.shape));
     const kept = heap.roomBehind(saved.state);
-    const bytes = kernels.linearBackwardBytes(heads, keyDim, valueDim, decayMode, inputs.beta !== undefined, length, kept === 0);
+    const bytes = kernels.linearBackwardBytes(heads, group, keyDim, valueDim, inputs.beta !== undefined, length, kept === 0);
     heap.scratch(bytes, (scratch) => {
       const [q, k, v, g, b, s] = given.map((tensor) => heap.pointer(tensor));
       const [dq, dk, dv, dg, db, ds] = gradients.map((tensor) => heap.pointer(tensor));

@@ -5,10 +5,10 @@ export { batchGemm, dot, gemm, gemmPacked, gemmPackedTransposed, packBytes, pack
 export { chunkDecays, packKeyHat, prepareKeys, prepareQueries } from './linear-chunk';
 export { addPiece, invertPiece, readPiece } from './linear-pieces';
 export { copyScaled, scaleByColumn, scaleByRow, sumProducts, transposeRows, writeRows as writeTensorRows } from './linear-rows';
-export { addColumnsTimesRows, addUpperTimesRows, lowerProduct, pairStrip, rowsAndLowerTimes, rowsTimes } from './linear-tile';
+export { addColumnsTimesRows, lowerProduct, pairStrip, rowsAndLowerTimes, rowsTimes } from './linear-tile';
 export { linearForward, linearForwardBytes } from './linear-forward';
 export { linearKeptBytes } from './linear-kept';
-export { touch } from './memory';
+export { touch, touchRows } from './memory';
 export { linearBackward, linearBackwardBytes } from './linear-backward';
 export { solveBackward, writeDecayGradient, writeKeyGradient, writeQueryGradient } from './linear-backward-products';
 export {

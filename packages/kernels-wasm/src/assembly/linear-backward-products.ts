@@ -1,47 +1,38 @@
 import { fma, laneSum, nfma, splat, storeSome } from './lanes';
-import { stripColumns } from './tile';
-import { SQUARE_STRIDE, betas, channelDecays, headDecay, keyDim, keyHat, keyPadded, keyStride, keyTilde, nSquare, queryTilde, valuePadded, valueStride } from './linear-chunk';
-import { along, dBetas, dKeyHat, dKeyTilde, dLog, dQuery, nextAlong } from './linear-backward-scratch';
+import { PIECE_STRIDE } from './linear-pieces';
+import { channelDecays, headDecay, keyDim, keyHat, keyPadded, keyStride, keyTilde, loadRow, nSquare, queryTilde, valueStride } from './linear-chunk';
+import { dBetas, dKeyTilde, dQuery } from './linear-backward-scratch';
 
-// the solver and the writers of the gradient of linear attention: each on one chunk of one head
+// the solver and the writers of the gradient of linear attention, each on a piece of one head, and of the decays of a segment
 
-/** Solves for the gradient of R in place of that of U, and fills dBetas with four parts each of the gradient of beta. */
-export function solveBackward(count: i32, du: usize, x: usize): void {
-  const last = ((count - 1) / 6) * 6;
-  for (let j = last; j >= 0; j -= 6) {
-    const height = min(6, count - j);
-    const first = du + <usize>j * valueStride;
-    const below = j + height;
-    if (below < count) {
-      const n = nSquare + <usize>below * SQUARE_STRIDE + (<usize>j << 2);
-      stripColumns(count - below, n, SQUARE_STRIDE, du + <usize>below * valueStride, valueStride, 32, first, valueStride, 32, valuePadded, height, -1, true);
-    }
-    for (let r = height - 1; r >= 0; r--) {
-      const row = first + <usize>r * valueStride;
-      const raw = x + <usize>(j + r) * valueStride;
-      const beta = v128.load32_splat(betas + (<usize>(j + r) << 2));
-      const coefficients = nSquare + <usize>(j + r + 1) * SQUARE_STRIDE + (<usize>(j + r) << 2);
-      let sum = splat(0);
-      for (let column: usize = 0; column < valueStride; column += 32) {
-        const at = row + column;
-        let y0 = v128.load(at);
-        let y1 = v128.load(at, 16);
-        let from = at;
-        let p = coefficients;
-        for (let s = r + 1; s < height; s++) {
-          const c = v128.load32_splat(p);
-          from += valueStride;
-          y0 = nfma(c, v128.load(from), y0);
-          y1 = nfma(c, v128.load(from, 16), y1);
-          p += SQUARE_STRIDE;
-        }
-        sum = fma(y0, v128.load(raw + column), sum);
-        sum = fma(y1, v128.load(raw + column, 16), sum);
-        v128.store(at, f32x4.mul(y0, beta));
-        v128.store(at, f32x4.mul(y1, beta), 16);
+/**
+ * Solves for the gradient of R from that of U, one piece; x holds the rows before beta. Fills dBetas with four parts each of the gradient of beta.
+ */
+export function solveBackward(rows: i32, du: usize, x: usize, strengths: usize, to: usize): void {
+  for (let r = rows - 1; r >= 0; r--) {
+    const row = <usize>r * valueStride;
+    const beta = v128.load32_splat(strengths + (<usize>r << 2));
+    const coefficients = nSquare + <usize>(r + 1) * PIECE_STRIDE + (<usize>r << 2);
+    let sum = splat(0);
+    for (let column: usize = 0; column < valueStride; column += 32) {
+      const at = row + column;
+      let y0 = v128.load(du + at);
+      let y1 = v128.load(du + at, 16);
+      let from = to + at;
+      let p = coefficients;
+      for (let s = r + 1; s < rows; s++) {
+        const c = v128.load32_splat(p);
+        from += valueStride;
+        y0 = nfma(c, v128.load(from), y0);
+        y1 = nfma(c, v128.load(from, 16), y1);
+        p += PIECE_STRIDE;
       }
-      v128.store(dBetas + (<usize>(j + r) << 4), sum);
+      sum = fma(y0, v128.load(x + at), sum);
+      sum = fma(y1, v128.load(x + at, 16), sum);
+      v128.store(to + at, f32x4.mul(y0, beta));
+      v128.store(to + at, f32x4.mul(y1, beta), 16);
     }
+    v128.store(dBetas + (<usize>r << 4), sum);
   }
 }
 
@@ -58,23 +49,24 @@ function storeKey(to: usize, d: i32, x: v128): void {
   else if (d < keyDim) storeSome(to + (<usize>d << 2), x, keyDim - d);
 }
 
-/** dq = scale e dQ~ to the tensor; dLog gains (or, with `first`, becomes) Q~ dQ~. */
-export function writeQueryGradient(mode: i32, first: bool, count: i32, scale: f32, to: usize, stride: usize): void {
-  for (let i = 0; i < count; i++) {
-    const row = <usize>i * keyStride;
+/** dq = scale e dQ~ to the tensor, for the piece from token i of the chunk; the rows at `log` gain (or, with `first`, become) Q~ dQ~. */
+export function writeQueryGradient(mode: i32, first: bool, i: i32, rows: i32, scale: f32, log: usize, to: usize, stride: usize): void {
+  for (let r = 0; r < rows; r++) {
+    const row = <usize>r * keyStride;
     const gradient = dQuery + row;
     if (mode == 2) {
-      const e = channelDecays(i);
+      const e = channelDecays(i + r);
       const s = splat(scale);
       for (let d = 0; d < keyPadded; d += 4) {
         const at = <usize>d << 2;
         const y = v128.load(gradient + at);
         const product = f32x4.mul(v128.load(queryTilde + row + at), y);
-        v128.store(dLog + row + at, first ? product : f32x4.add(v128.load(dLog + row + at), product));
+        v128.store(log + at, first ? product : f32x4.add(v128.load(log + at), product));
         storeKey(to, d, f32x4.mul(f32x4.mul(s, y), v128.load(e + at)));
       }
+      log += keyStride;
     } else {
-      const s = splat(scale * headDecay(mode, i));
+      const s = splat(scale * headDecay(mode, i + r));
       let sum = splat(0);
       for (let d = 0; d < keyPadded; d += 4) {
         const at = <usize>d << 2;
@@ -82,91 +74,101 @@ export function writeQueryGradient(mode: i32, first: bool, count: i32, scale: f3
         if (mode) sum = fma(v128.load(queryTilde + row + at), y, sum);
         storeKey(to, d, f32x4.mul(s, y));
       }
-      if (mode) {
-        const log = dLog + (<usize>i << 2);
-        store<f32>(log, first ? laneSum(sum) : load<f32>(log) + laneSum(sum));
-      }
+      if (mode) store<f32>(log, first ? laneSum(sum) : load<f32>(log) + laneSum(sum));
+      log += 4;
     }
     to += stride;
   }
 }
 
-/** dk = e dK~ + dK^ / e to the tensor; dLog gains K~ dK~ - K^ dK^. */
-export function writeKeyGradient(mode: i32, delta: bool, count: i32, to: usize, stride: usize): void {
-  for (let i = 0; i < count; i++) {
-    const row = <usize>i * keyStride;
+/** dk = e dK~ + dK^ / e to the tensor, for the piece from token i of the chunk; dK^ at `hats`; the rows at `log` gain K~ dK~ - K^ dK^. */
+export function writeKeyGradient(mode: i32, delta: bool, i: i32, rows: i32, hats: usize, log: usize, to: usize, stride: usize): void {
+  for (let r = 0; r < rows; r++) {
+    const keys = <usize>(i + r) * keyStride;
+    const tildes = dKeyTilde + <usize>r * keyStride;
     if (mode == 2) {
-      const e = channelDecays(i);
+      const e = channelDecays(i + r);
       for (let d = 0; d < keyPadded; d += 4) {
-        const column = <usize>d << 2;
-        const at = row + column;
-        const hat = v128.load(dKeyHat + at);
-        const factor = v128.load(e + column);
-        let log = nfma(v128.load(keyHat + at), hat, v128.load(dLog + at));
+        const at = <usize>d << 2;
+        const hat = v128.load(hats + at);
+        const factor = v128.load(e + at);
+        let sum = nfma(v128.load(keyHat + keys + at), hat, v128.load(log + at));
         let y = f32x4.div(hat, factor);
         if (delta) {
-          const tilde = v128.load(dKeyTilde + at);
-          log = fma(v128.load(keyTilde + at), tilde, log);
+          const tilde = v128.load(tildes + at);
+          sum = fma(v128.load(keyTilde + keys + at), tilde, sum);
           y = fma(tilde, factor, y);
         }
-        v128.store(dLog + at, log);
+        v128.store(log + at, sum);
         storeKey(to, d, y);
       }
+      log += keyStride;
     } else {
-      const e = headDecay(mode, i);
+      const e = headDecay(mode, i + r);
       const factor = splat(e);
       const inverse = splat(1 / e);
       let sum = splat(0);
       for (let d = 0; d < keyPadded; d += 4) {
-        const at = row + (<usize>d << 2);
-        const hat = v128.load(dKeyHat + at);
+        const at = <usize>d << 2;
+        const hat = v128.load(hats + at);
         let y = hat;
         if (mode) {
           y = f32x4.mul(y, inverse);
-          sum = nfma(v128.load(keyHat + at), hat, sum);
+          sum = nfma(v128.load(keyHat + keys + at), hat, sum);
         }
         if (delta) {
-          const tilde = v128.load(dKeyTilde + at);
-          if (mode) sum = fma(v128.load(keyTilde + at), tilde, sum);
+          const tilde = v128.load(tildes + at);
+          if (mode) sum = fma(v128.load(keyTilde + keys + at), tilde, sum);
           y = fma(tilde, factor, y);
         }
         storeKey(to, d, y);
       }
-      const log = dLog + (<usize>i << 2);
       if (mode) store<f32>(log, load<f32>(log) + laneSum(sum));
+      log += 4;
     }
+    hats += keyStride;
     to += stride;
   }
 }
 
-/** Gradient of the log decays: sums of dLog from the end of the chunk, and what flows through the states at both ends. */
-export function writeDecayGradient(mode: i32, count: i32, to: usize, stride: usize): void {
+/** log of a decay that lets nothing through: 1e-8 of what was there is less than the rounding of the sums */
+const NOTHING_LEFT: f32 = -18.42;
+
+/**
+ * Gradient of the log decays of a segment: sums of dLogs from its end, and what flows through the states at both ends, `end` (lost) and `start`.
+ * Where a decay leaves nothing, the sum is rounding and starts anew.
+ */
+export function writeDecayGradient(mode: i32, count: i32, logs: usize, end: usize, start: usize, decay: usize, to: usize, stride: usize): void {
   to += stride * (count - 1);
+  decay += stride * (count - 1);
   if (mode == 1) {
     // one number per token: keep the running sum in double precision
     let past: f64 = 0;
-    let start: f64 = 0;
+    let before: f64 = 0;
     for (let d = 0; d < keyDim; d++) {
-      past += <f64>load<f32>(nextAlong + (<usize>d << 2));
-      start += <f64>load<f32>(along + (<usize>d << 2));
+      past += <f64>load<f32>(end + (<usize>d << 2));
+      before += <f64>load<f32>(start + (<usize>d << 2));
     }
     for (let i = count - 1; i > 0; i--) {
-      past += <f64>load<f32>(dLog + (<usize>i << 2));
+      past = load<f32>(decay) < NOTHING_LEFT ? 0 : past + <f64>load<f32>(logs + (<usize>i << 2));
       store<f32>(to, <f32>past);
       to -= stride;
+      decay -= stride;
     }
-    store<f32>(to, <f32>start);
+    store<f32>(to, <f32>before);
     return;
   }
+  const least = splat(NOTHING_LEFT);
   for (let i = count - 1; i > 0; i--) {
-    const row = dLog + <usize>i * keyStride;
+    const row = logs + <usize>i * keyStride;
     for (let d = 0; d < keyPadded; d += 4) {
       const at = <usize>d << 2;
-      const sum = f32x4.add(v128.load(nextAlong + at), v128.load(row + at));
-      v128.store(nextAlong + at, sum);
+      const sum = v128.andnot(f32x4.add(v128.load(end + at), v128.load(row + at)), f32x4.lt(loadRow(decay, d, keyDim), least));
+      v128.store(end + at, sum);
       storeKey(to, d, sum);
     }
     to -= stride;
+    decay -= stride;
   }
-  for (let d = 0; d < keyPadded; d += 4) storeKey(to, d, v128.load(along + (<usize>d << 2)));
+  for (let d = 0; d < keyPadded; d += 4) storeKey(to, d, v128.load(start + (<usize>d << 2)));
 }

@@ -1,75 +1,101 @@
-import { CHUNK, SQUARE_STRIDE, keyStride, layoutChunk, transposedBytes, usePending, valuePadded, valueStride } from './linear-chunk';
+import { CHUNK, keyStride, layoutChunk, stateBytes, transposedBytes, useDecays, usePending, valuePadded, valueStride } from './linear-chunk';
 import { SEGMENT } from './linear-kept';
+import { PIECE, PIECE_STRIDE } from './linear-pieces';
 
-// scratch of the gradient of linear attention. States lie transposed, [valueDim][keyPadded]: so do most products want them, and none needs both forms
+// scratch of the gradient of linear attention
 
-/** bytes from one value column to the next where a chunk's rows lie transposed: [valuePadded][CHUNK] */
-export const COLUMN_STRIDE: usize = CHUNK * 4;
+/** bytes from one column to the next where the rows of a piece lie transposed: [..][8] */
+export const COLUMN_STRIDE: usize = 32;
 
-/** bytes of the states of the heads that take turns, where that is possible: they fit the second cache beside the rows they are made of */
-const NEAR: usize = 0x100000;
+/** bytes of what the heads that take turns keep, where that is possible: a second cache holds them while a segment is gone through */
+const NEAR: usize = 0x200000;
 
 export let heads: i32 = 0; // heads that take turns
-export let headBlock: usize = 0; // [heads] what each head keeps
-export let headBytes: usize = 0;
-let slots: i32 = 0; // states of a head: those before every chunk of a segment, and the one after
+let headBlock: usize = 0; // [heads] what each head keeps
+let headBytes: usize = 0;
 // of the head whose turn it is:
-export let place: usize = 0; // [4] chunks of the segment that are left
-export let starts: usize = 0; // [slots] first token of each chunk of the segment, and the segment's end
-export let chunkStates: usize = 0; // [slots] states
-export let dState: usize = 0;
+export let state: usize = 0; // [valueDim][keyPadded] S transposed
+export let dState: usize = 0; // [keyDim][valuePadded]
 export let nextDecay: usize = 0; // [keyStride] first decay of the chunk after this one
-export let nextAlong: usize = 0; // [keyStride] sum over v of S dS per key channel, at the start of the chunk after this one
-export let headPending: usize = 0; // [keyStride]
+export let endAlong: usize = 0; // [keyStride] sum over v of S dS per key channel, at the start of the segment after this one
+export let startAlong: usize = 0; // [keyStride] the same, at the start of this segment
+let headPending: usize = 0; // [keyStride]
+export let chunks: usize = 0; // [2] chunks of the segment: all, and those still to come
+export let starts: usize = 0; // [SEGMENT + 1] first token of each chunk, and the segment's end
+// by tokens of the segment:
+export let firstDecays: usize = 0; // [SEGMENT][keyStride] decay of the first token of each chunk (by chunk)
+let decayRows: usize = 0; // [SEGMENT][keyStride] e, with decays per channel
+let decayHeads: usize = 0; // [SEGMENT] e, with decays per head
+export let dUpdates: usize = 0; // [SEGMENT + PIECE][valueStride] gradient of R, or of V
+export let dKeyHats: usize = 0; // [SEGMENT][keyStride]
+export let dLogs: usize = 0; // [SEGMENT][keyStride] gradient of the sums of log decays; with decays per head [SEGMENT] sums over the channels
+export let blocks: usize = 0; // [SEGMENT][group + 1][PIECE_STRIDE] per piece the gradients of P of each query head, then that of -N
+export let blockBytes: usize = 0; // of a token
 // of all heads:
-export let columns: usize = 0; // [valuePadded][CHUNK] rows of the chunk transposed; those beyond valueDim stay zero
 export let update: usize = 0; // [CHUNK][valueStride] U
-export let updatePanels: usize = 0; // [3][valueDim][8]: U transposed
-export let dOut: usize = 0; // [2 * CHUNK][valueStride], the gradient of the update right below its rows
-export let dSquare: usize = 0;
-export let dQuery: usize = 0; // [CHUNK][keyStride]
-export let dKeyTilde: usize = 0;
-export let dKeyHat: usize = 0;
-export let dLog: usize = 0; // [CHUNK][keyStride] gradient of the sums of log decays; with decays per head [CHUNK] sums over the channels
-export let dBetas: usize = 0; // [CHUNK][4]
-export let firstDecay: usize = 0; // [keyStride] of the chunk
-export let along: usize = 0; // [keyStride] sum over v of S dS, at the start of the chunk
+export let updatePanel: usize = 0; // [valueDim][8] U of a piece, transposed
+export let columns: usize = 0; // [keyPadded][8] rows of a piece, transposed
+export let mixing: usize = 0; // [PIECE][group * PIECE + 2] P of a piece, transposed
+export let mixingStride: usize = 0;
+export let dOuts: usize = 0; // [group][PIECE][valueStride]
+export let dPiece: usize = 0; // [PIECE][valueStride] gradient of U
+export let rowsBefore: usize = 0; // [(group + 1) * PIECE][keyStride] Q~ of each query head, -K~
+export let beforePanels: usize = 0; // [group + 1][keyDim][8] the same, transposed
+export let dKeyHat: usize = 0; // [8][keyStride] of a piece
+export let dKeyTilde: usize = 0; // [PIECE][keyStride]
+export let dQuery: usize = 0; // [PIECE][keyStride]
+export let dBetas: usize = 0; // [PIECE][4]
+export let turned: usize = 0; // [valueDim][keyPadded] a matrix of the state's size
 
 /** Points at what head `i` of the group keeps; returns the end of it. */
 export function useHead(i: i32): usize {
-  place = headBlock + headBytes * i;
-  starts = place + 16;
-  chunkStates = (starts + (<usize>slots << 2) + 63) & ~63;
-  dState = chunkStates + transposedBytes * slots;
-  nextDecay = dState + transposedBytes;
-  nextAlong = nextDecay + keyStride;
-  headPending = nextAlong + keyStride;
+  state = headBlock + headBytes * i;
+  dState = state + transposedBytes;
+  nextDecay = dState + stateBytes;
+  endAlong = nextDecay + keyStride;
+  startAlong = endAlong + keyStride;
+  headPending = startAlong + keyStride;
+  chunks = headPending + keyStride;
+  starts = chunks + 8;
+  firstDecays = (starts + (SEGMENT + 1) * 4 + 63) & ~63;
+  decayRows = firstDecays + keyStride * SEGMENT;
+  decayHeads = decayRows + keyStride * SEGMENT;
+  dUpdates = decayHeads + SEGMENT * 4;
+  dKeyHats = dUpdates + valueStride * (SEGMENT + PIECE);
+  dLogs = dKeyHats + keyStride * SEGMENT;
+  blocks = dLogs + keyStride * SEGMENT;
   usePending(headPending);
-  return headPending + keyStride + 64;
+  return blocks + blockBytes * SEGMENT + 64;
+}
+
+/** Makes the e of token `place` of the segment the first of a chunk. */
+export function decaysFrom(place: i32): void {
+  useDecays(decayRows + <usize>place * keyStride, decayHeads + (<usize>place << 2));
 }
 
 /** Lays the scratch out from `at`; returns the end. */
-export function layoutBackward(at: usize, allHeads: i32, dk: i32, dv: i32, mode: i32): usize {
-  at = layoutChunk(at, dk, dv);
-  const values = valueStride * CHUNK + 64;
-  const keys = keyStride * CHUNK + 64;
-  columns = at;
-  update = columns + COLUMN_STRIDE * valuePadded;
-  updatePanels = update + values;
-  dOut = updatePanels + (<usize>dv << 5) * 3;
-  dSquare = dOut + values * 2;
-  dQuery = dSquare + SQUARE_STRIDE * CHUNK + 64;
-  dKeyTilde = dQuery + keys;
-  dKeyHat = dKeyTilde + keys;
-  dLog = dKeyHat + keys;
-  dBetas = dLog + keys;
-  firstDecay = dBetas + CHUNK * 16;
-  along = firstDecay + keyStride;
-  headBlock = (along + keyStride + 127) & ~63;
-  // strong decays may end every chunk after one token
-  slots = (mode ? SEGMENT : SEGMENT / CHUNK) + 1;
-  heads = max(1, min(allHeads, <i32>(NEAR / (transposedBytes * (SEGMENT / CHUNK + 2)))));
+export function layoutBackward(at: usize, allHeads: i32, group: i32, dk: i32, dv: i32): usize {
+  update = layoutChunk(at, dk, dv);
+  updatePanel = update + valueStride * CHUNK + 64;
+  columns = updatePanel + (<usize>dv << 5);
+  mixing = columns + COLUMN_STRIDE * (keyStride >> 2);
+  mixingStride = <usize>(group * PIECE + 2) << 2;
+  dOuts = (mixing + mixingStride * PIECE + 127) & ~63;
+  dPiece = dOuts + valueStride * (group * PIECE);
+  rowsBefore = dPiece + valueStride * PIECE;
+  beforePanels = rowsBefore + keyStride * ((group + 1) * PIECE);
+  dKeyHat = beforePanels + (<usize>dk << 5) * (group + 1);
+  dKeyTilde = dKeyHat + keyStride * 8;
+  dQuery = dKeyTilde + keyStride * PIECE;
+  dBetas = dQuery + keyStride * PIECE;
+  turned = dBetas + PIECE * 16;
+  headBlock = (turned + transposedBytes + 127) & ~63;
+  blockBytes = PIECE_STRIDE * (group + 1);
   headBytes = 0;
   headBytes = (useHead(0) - headBlock + 63) & ~63;
+  // groups of about one size
+  const most = max(1, <i32>(NEAR / headBytes));
+  const groups = (allHeads + most - 1) / most;
+  heads = (allHeads + groups - 1) / groups;
   return headBlock + headBytes * heads;
 }

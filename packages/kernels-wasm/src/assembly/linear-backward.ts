@@ -1,22 +1,26 @@
 import { packTransposed } from './gemm';
 import { transposeMatrix } from './copy';
 import {
-  CHUNK, SQUARE_STRIDE, applyPendingTransposed, betas, chunkDecays, clearUpper, fillRow, keyDim, keyHat, keyHatPanels, keyPadded, keyStride, keyTilde,
-  lastDecays, pSquare, packKeyHat, pending, prepareKeys, prepareQueries, queryTilde, readBetas, stateBytes, transposedBytes, useSquare, valueDim, valuePadded, valueStride,
+  CHUNK, applyPendingTransposed, betas, chunkDecays, clearUpper, fillRow, keyDim, keyHat, keyPadded, keyStride, keyTilde, lastDecays, pending, prepareKeys, prepareQueries,
+  readBetas, recallDecays, transposedBytes, useQueries, useSquare, valueDim, valuePadded, valueStride,
 } from './linear-chunk';
-import { linearForward, linearForwardBytes } from './linear-forward';
-import { SEGMENT, keptSquare, keptState, keptUpdate, linearKeptBytes, useKept } from './linear-kept';
-import { touch } from './memory';
-import { copyScaled, scaleByColumn, scaleByRow, sumProducts, transposeRows, writeRows } from './linear-rows';
-import { addColumnsTimesRows, addUpperTimesRows, lowerProduct, rowsAndLowerTimes, rowsTimes } from './linear-tile';
 import {
-  COLUMN_STRIDE, along, chunkStates, columns, dKeyHat, dKeyTilde, dOut, dQuery, dSquare, dState, firstDecay, heads, layoutBackward, nextAlong, nextDecay, place, starts,
-  update, updatePanels, useHead,
+  COLUMN_STRIDE, beforePanels, blockBytes, blocks, chunks, columns, dKeyHat, dKeyHats, dKeyTilde, dLogs, dOuts, dPiece, dQuery, dState, dUpdates, decaysFrom, endAlong,
+  firstDecays, heads, layoutBackward, mixing, mixingStride, nextDecay, rowsBefore, startAlong, starts, state, turned, update, updatePanel, useHead,
 } from './linear-backward-scratch';
 import { solveBackward, writeBetaGradient, writeDecayGradient, writeKeyGradient, writeQueryGradient } from './linear-backward-products';
+import { linearForward, linearForwardBytes } from './linear-forward';
+import { SEGMENT, keptSquare, keptState, keptUpdate, linearKeptBytes, useKept } from './linear-kept';
+import { PIECE, PIECE_STRIDE, addPiece } from './linear-pieces';
+import { touchRows } from './memory';
+import { copyScaled, scaleByColumn, scaleByRow, sumProducts, transposeRows, writeRows } from './linear-rows';
+import { pairStrip, rowsTimes } from './linear-tile';
+import { strip, stripColumns } from './tile';
 
-// gradient of linear attention, segment by segment from the last: the forward kept the state before each, those before its chunks are computed again,
-// then the chunks are walked backwards
+// gradient of linear attention, segment by segment from the last. Each is gone through twice, in pieces of six tokens: from its end to its start with the gradient
+// of the state, which needs no state, and from its start, whose state the forward kept, to its end with the state, which needs no gradient of it:
+//   dU = K^ dS + P^T dO     dR = solved with N     dK^ = U dS^T + dP^T Q~ - dN^T K~     dS += Q~^T dO - K~^T dR
+//   dQ~ = dO S^T + dP K^    dK~ = -dR S^T - dN K^                                        S += K^T U
 
 /** tokens that a group of heads goes through before any goes on, as in the forward */
 const TURN: i32 = CHUNK;
@@ -24,6 +28,7 @@ const TURN: i32 = CHUNK;
 // arguments of the call, for the functions that go through a head
 let batchRow: usize = 0; // first row of the batch entry, in tokens
 let keptEntry: i32 = 0; // the batch entry, as what is kept counts them
+let segmentStart: i32 = 0; // first token of the segment
 let head: i32 = 0; // the head whose turn it is
 let groupSize: i32 = 0;
 let decayMode: i32 = 0;
@@ -36,8 +41,8 @@ let decayToken: usize = 0;
 let betaToken: usize = 0;
 
 /** Bytes of scratch that linearBackward needs; `withKept`: for a call that is not given what the forward keeps. */
-export function linearBackwardBytes(allHeads: i32, dk: i32, dv: i32, mode: i32, delta: bool, length: i32, withKept: bool): i32 {
-  const bytes = <i32>layoutBackward(0, allHeads, dk, dv, mode);
+export function linearBackwardBytes(allHeads: i32, group: i32, dk: i32, dv: i32, delta: bool, length: i32, withKept: bool): i32 {
+  const bytes = <i32>layoutBackward(0, allHeads, group, dk, dv);
   if (!withKept) return bytes;
   return ((linearKeptBytes(1, allHeads, dk, dv, length, delta) + 63) & ~63) + max(bytes, linearForwardBytes(allHeads, dk, dv));
 }
@@ -81,108 +86,115 @@ export function linearBackward(
         delta ? beta + batchRow * betaToken : 0, headStates, 0, 0, kept, scratch,
       );
     }
-    layoutBackward(scratch, allHeads, dk, dv, mode);
+    layoutBackward(scratch, allHeads, group, dk, dv);
     useKept(kept, keeping ? batch : 1, allHeads, length, delta);
-    memory.fill(columns, 0, COLUMN_STRIDE * valuePadded);
+    memory.fill(columns, 0, COLUMN_STRIDE * keyPadded);
     for (let from = 0; from < allHeads; from += heads) {
       const count = min(heads, allHeads - from);
       for (let i = 0; i < count; i++) {
         useHead(i);
-        loadTransposed(dFinal + <usize>(b * allHeads + from + i) * stateSize, <usize>dv << 2, dState);
+        copyScaled(dk, dv, dFinal + <usize>(b * allHeads + from + i) * stateSize, valueStep, 1, dState, valueStride);
         fillRow(nextDecay, 1);
       }
       for (let s = (length - 1) / SEGMENT; s >= 0; s--) {
-        const begin = s * SEGMENT;
-        const end = min(length, begin + SEGMENT);
+        segmentStart = s * SEGMENT;
+        const end = min(length, segmentStart + SEGMENT);
         for (let i = 0; i < count; i++) {
           useHead(i);
-          fillRow(pending, 1);
-          if (s > 0) loadTransposed(keptState(keptEntry, from + i, s), valueStride, chunkStates);
-          else loadTransposed(headStates ? headStates + <usize>(from + i) * stateSize : 0, <usize>dv << 2, chunkStates);
-          store<i32>(place, 0);
+          findChunks(end, decay + <usize>(from + i) * decayStep);
+          memory.fill(dUpdates + <usize>(end - segmentStart) * valueStride, 0, valueStride * PIECE);
         }
-        for (let turn = begin; turn < end; turn += TURN) {
+        for (let turn = segmentStart + ((end - 1 - segmentStart) / TURN) * TURN; turn >= segmentStart; turn -= TURN) {
           const first = batchRow + turn;
-          const many = <usize>min(TURN, end - turn);
-          touch(key + first * keyToken, many * keyToken);
-          if (!delta) touch(value + first * valueToken, many * valueToken);
-          if (mode) touch(decay + first * decayToken, many * decayToken);
+          const many = min(TURN, end - turn);
+          touchRows(many, key + first * keyToken + <usize>from * keyStep, keyToken, <usize>count * keyStep);
+          touchRows(many, query + first * queryToken + <usize>from * keyStep * group, queryToken, <usize>count * keyStep * group);
+          touchRows(many, dOutput + first * outToken + <usize>from * valueStep * group, outToken, <usize>count * valueStep * group);
+          touchRows(many, gValue + first * valueToken + <usize>from * valueStep, valueToken, <usize>count * valueStep);
+          if (!delta) touchRows(many, value + first * valueToken + <usize>from * valueStep, valueToken, <usize>count * valueStep);
           for (let i = 0; i < count; i++) {
             const h = <usize>(from + i);
             useHead(i);
             head = from + i;
-            forwardTurn(turn, min(end, turn + TURN), end == length || turn + TURN < end, key + h * keyStep, value + h * valueStep, decay + h * decayStep, delta ? beta + (h << 2) : 0);
-          }
-        }
-        if (end == length && mode) {
-          for (let i = 0; i < count; i++) {
-            useHead(i);
-            const after = chunkStates + <usize>load<i32>(place) * transposedBytes;
-            applyPendingTransposed(mode, 0, after);
-            sumProducts(valueDim, after, dState, keyStride, nextAlong);
-          }
-        }
-        for (let turn = begin + ((end - 1 - begin) / TURN) * TURN; turn >= begin; turn -= TURN) {
-          const first = batchRow + turn;
-          const many = <usize>min(TURN, end - turn);
-          touch(query + first * queryToken, many * queryToken);
-          touch(dOutput + first * outToken, many * outToken);
-          touch(gKey + first * keyToken, many * keyToken);
-          touch(gQuery + first * queryToken, many * queryToken);
-          touch(gValue + first * valueToken, many * valueToken);
-          if (mode) touch(gDecay + first * decayToken, many * decayToken);
-          for (let i = 0; i < count; i++) {
-            const h = <usize>(from + i);
-            useHead(i);
-            head = from + i;
-            let n = load<i32>(place);
+            let n = load<i32>(chunks);
             while (n > 0 && load<i32>(starts + (<usize>(n - 1) << 2)) >= turn) {
               n--;
-              backwardChunk(
-                n, query + h * keyStep * group, key + h * keyStep, value + h * valueStep, decay + h * decayStep, delta ? beta + (h << 2) : 0,
-                dOutput + h * valueStep * group, gQuery + h * keyStep * group, gKey + h * keyStep, gValue + h * valueStep, gDecay + h * decayStep, gBeta + (h << 2),
+              walkBack(
+                n, query + h * keyStep * group, key + h * keyStep, value + h * valueStep, delta ? beta + (h << 2) : 0, dOutput + h * valueStep * group,
+                gValue + h * valueStep, gBeta + (h << 2),
               );
             }
-            store<i32>(place, n);
+            store<i32>(chunks, n);
           }
         }
-      }
-      if (gInitial) {
         for (let i = 0; i < count; i++) {
+          const entry = <usize>(b * allHeads + from + i);
           useHead(i);
-          if (mode) scaleByColumn(dv, dState, nextDecay, keyStride);
-          transposeMatrix(dv, dk, dState, keyStride, gInitial + <usize>(b * allHeads + from + i) * stateSize, <usize>dv << 2);
+          fillRow(pending, 1);
+          if (s > 0) loadTransposed(keptState(keptEntry, from + i, s), valueStride, state);
+          else loadTransposed(headStates ? headStates + <usize>(from + i) * stateSize : 0, valueStep, state);
+          if (mode) {
+            loadTransposed(dState, valueStride, turned);
+            sumProducts(dv, state, turned, keyStride, startAlong);
+            scaleByColumn(1, startAlong, firstDecays, keyStride);
+          }
+          if (s == 0 && gInitial) {
+            if (mode) scaleByRow(dk, dState, nextDecay, dState, valueStride);
+            writeRows(dk, dv, dState, valueStride, gInitial + entry * stateSize, valueStep);
+          }
+        }
+        for (let turn = segmentStart; turn < end; turn += TURN) {
+          const first = batchRow + turn;
+          const many = min(TURN, end - turn);
+          touchRows(many, gKey + first * keyToken + <usize>from * keyStep, keyToken, <usize>count * keyStep);
+          touchRows(many, gQuery + first * queryToken + <usize>from * keyStep * group, queryToken, <usize>count * keyStep * group);
+          for (let i = 0; i < count; i++) {
+            const h = <usize>(from + i);
+            useHead(i);
+            head = from + i;
+            let n = load<i32>(chunks);
+            while (load<i32>(starts + (<usize>n << 2)) < min(end, turn + TURN)) {
+              walkOn(
+                n, query + h * keyStep * group, key + h * keyStep, value + h * valueStep, delta ? beta + (h << 2) : 0, dOutput + h * valueStep * group,
+                gQuery + h * keyStep * group, gKey + h * keyStep,
+              );
+              n++;
+            }
+            store<i32>(chunks, n);
+          }
+        }
+        for (let i = 0; mode && i < count; i++) {
+          const entry = <usize>(b * allHeads + from + i);
+          useHead(i);
+          if (end == length) {
+            applyPendingTransposed(mode, 0, state);
+            loadTransposed(dFinal + entry * stateSize, valueStep, turned);
+            sumProducts(dv, state, turned, keyStride, endAlong);
+          }
+          const place = (batchRow + segmentStart) * decayToken + <usize>(from + i) * decayStep;
+          writeDecayGradient(mode, end - segmentStart, dLogs, endAlong, startAlong, decay + place, gDecay + place, decayToken);
+          memory.copy(endAlong, startAlong, keyStride);
         }
       }
     }
   }
 }
 
-/** States before the chunks of one head from token t up to `end`, and the one after the last where `last` says so. */
-function forwardTurn(t: i32, end: i32, last: bool, key: usize, value: usize, decay: usize, beta: usize): void {
-  let chunk = load<i32>(place);
+/** Finds the chunks of a head's segment, as the forward cut them, with their decays. */
+function findChunks(end: i32, decay: usize): void {
+  let n = 0;
+  let t = segmentStart;
   while (t < end) {
-    const row = batchRow + t;
-    const state = chunkStates + <usize>chunk * transposedBytes;
-    const count = chunkDecays(decayMode, decay + row * decayToken, decayToken, min(CHUNK, end - t));
-    store<i32>(starts + (<usize>chunk << 2), t);
-    applyPendingTransposed(decayMode, count, state);
-    if (last || t + count < end) {
-      prepareKeys(decayMode, false, count, key + row * keyToken, keyToken);
-      if (beta) {
-        readBetas(count, beta + row * betaToken, betaToken);
-        scaleByRow(count, keptUpdate(keptEntry, head, t), betas, update, valueStride);
-      } else {
-        copyScaled(count, valueDim, value + row * valueToken, valueToken, 1, update, valueStride);
-      }
-      memory.copy(state + transposedBytes, state, transposedBytes);
-      addColumnsTimesRows(valueDim, keyPadded, count, update, valueStride, keyHat, keyStride, state + transposedBytes, keyStride, 1);
-    }
-    t += count;
-    chunk++;
+    const longest = min(CHUNK - (t - segmentStart) % TURN, end - t);
+    store<i32>(starts + (<usize>n << 2), t);
+    decaysFrom(t - segmentStart);
+    fillRow(pending, 1);
+    t += chunkDecays(decayMode, decay + (batchRow + t) * decayToken, decayToken, longest);
+    memory.copy(firstDecays + <usize>n * keyStride, pending, keyStride);
+    n++;
   }
-  store<i32>(starts + (<usize>chunk << 2), end);
-  store<i32>(place, chunk);
+  store<i32>(starts + (<usize>n << 2), end);
+  store<i32>(chunks, n);
 }
 
 /** A state transposed from one of [keyDim, valueDim], rows `stride` bytes apart; 0 means zeros. */
@@ -191,77 +203,123 @@ function loadTransposed(from: usize, stride: usize, to: usize): void {
   if (from) transposeMatrix(keyDim, valueDim, from, stride, to, keyStride);
 }
 
-/** Gradients of chunk n of one head; dState moves from the chunk's end to its start. */
-function backwardChunk(
-  n: i32, query: usize, key: usize, value: usize, decay: usize, beta: usize, dOutput: usize,
-  gQuery: usize, gKey: usize, gValue: usize, gDecay: usize, gBeta: usize,
-): void {
-  const mode = decayMode;
-  const delta = beta != 0;
-  const s0 = chunkStates + <usize>n * transposedBytes;
+/** Chunk n of one head with the gradient of the state, from the chunk's end to its start: gradients of V, beta and K^. */
+function walkBack(n: i32, query: usize, key: usize, value: usize, beta: usize, dOutput: usize, gValue: usize, gBeta: usize): void {
   const start = load<i32>(starts + (<usize>n << 2));
-  const raw = keptUpdate(keptEntry, head, start);
   const count = load<i32>(starts + (<usize>(n + 1) << 2)) - start;
   const row = batchRow + start;
-  // right below dO, so that both go into the state's gradient as one product
-  const dUpdate = dOut + <usize>count * valueStride;
-  const below = queryTilde + <usize>count * keyStride;
-  if (mode) {
-    fillRow(pending, 1);
-    chunkDecays(mode, decay + row * decayToken, decayToken, count);
-    memory.copy(firstDecay, pending, keyStride);
+  const place = start - segmentStart;
+  decaysFrom(place);
+  if (decayMode) {
+    recallDecays(decayMode, count);
     scaleByColumn(1, nextDecay, lastDecays, keyStride);
-    scaleByColumn(valueDim, dState, nextDecay, keyStride);
+    scaleByRow(keyDim, dState, nextDecay, dState, valueStride);
+    memory.copy(nextDecay, firstDecays + <usize>n * keyStride, keyStride);
   }
-  prepareKeys(mode, delta, count, key + row * keyToken, keyToken);
-  packKeyHat(count);
-  if (delta) {
-    readBetas(count, beta + row * betaToken, betaToken);
-    scaleByRow(count, raw, betas, update, valueStride);
-  } else {
-    copyScaled(count, valueDim, value + row * valueToken, valueToken, 1, update, valueStride);
+  prepareKeys(decayMode, beta != 0, count, key + row * keyToken, keyToken);
+  if (beta) readBetas(count, beta + row * betaToken, betaToken);
+  for (let i = ((count - 1) / PIECE) * PIECE; i >= 0; i -= PIECE) {
+    const at = row + i;
+    pieceBack(i, min(PIECE, count - i), place + i, query + at * queryToken, value + at * valueToken, beta != 0, dOutput + at * outToken, gBeta + at * betaToken);
   }
-  packTransposed(valueDim, count, update, valueStride, updatePanels);
-  // what the state after the chunk says
-  columnsOf(dState, keyHatPanels, count, 1);
-  transposeRows(count, valuePadded, columns, COLUMN_STRIDE, dUpdate, valueStride, false);
-  rowsTimes(count, keyPadded, valueDim, update, valueStride, dState, keyStride, 32, dKeyHat, keyStride, 1, false);
+  writeRows(count, valueDim, dUpdates + <usize>place * valueStride, valueStride, gValue + row * valueToken, valueToken);
+}
+
+/** The piece from token i of the chunk, token `place` of the segment. */
+function pieceBack(i: i32, rows: i32, place: i32, query: usize, value: usize, delta: bool, dOutput: usize, gBeta: usize): void {
+  const keys = <usize>i * keyStride;
+  const panel = <usize>keyDim << 5;
+  const depth = groupSize * PIECE;
+  const dUpdate = dUpdates + <usize>place * valueStride;
   for (let g = 0; g < groupSize; g++) {
-    const queryOffset = row * queryToken + ((<usize>(g * keyDim)) << 2);
-    prepareQueries(mode, 0, count, query + queryOffset, queryToken, outputScale);
-    copyScaled(count, valueDim, dOutput + row * outToken + ((<usize>(g * valueDim)) << 2), outToken, 1, dOut, valueStride);
-    lowerProduct(count, keyDim, queryTilde, keyStride, keyHatPanels, pSquare, SQUARE_STRIDE, 1);
-    clearUpper(count, pSquare, SQUARE_STRIDE, false);
-    addUpperTimesRows(count, valuePadded, pSquare, SQUARE_STRIDE, dOut, valueStride, dUpdate, valueStride);
-    lowerProduct(count, valueDim, dOut, valueStride, updatePanels, dSquare, SQUARE_STRIDE, 1);
-    clearUpper(count, dSquare, SQUARE_STRIDE, false);
-    rowsAndLowerTimes(count, keyPadded, valueDim, dOut, valueStride, s0, keyStride, dSquare, SQUARE_STRIDE, keyHat, keyStride, dQuery, keyStride, 1);
-    addUpperTimesRows(count, keyPadded, dSquare, SQUARE_STRIDE, queryTilde, keyStride, dKeyHat, keyStride);
-    if (!delta || g + 1 < groupSize) addColumnsTimesRows(valueDim, keyPadded, count, dOut, valueStride, queryTilde, keyStride, dState, keyStride, 1);
-    writeQueryGradient(mode, g == 0, count, outputScale, gQuery + queryOffset, queryToken);
+    const before = rowsBefore + <usize>(g * rows) * keyStride;
+    const out = dOuts + <usize>(g * PIECE) * valueStride;
+    const square = mixing + (<usize>(g * PIECE) << 2);
+    useQueries(before);
+    prepareQueries(decayMode, i, rows, query + (<usize>(g * keyDim) << 2), queryToken, outputScale);
+    packTransposed(keyDim, rows, before, keyStride, beforePanels + panel * g);
+    copyScaled(rows, valueDim, dOutput + (<usize>(g * valueDim) << 2), outToken, 1, out, valueStride);
+    if (rows < PIECE) memory.fill(out + <usize>rows * valueStride, 0, valueStride * (PIECE - rows));
+    // the transpose of P: columns below the diagonal of it are none
+    strip(keyDim, keyHat + keys, keyStride, beforePanels + panel * g, 32, 0, square, mixingStride, 0, 8, rows, 1, false);
+    for (let r = 1; r < rows; r++) memory.fill(square + <usize>r * mixingStride, 0, <usize>r << 2);
   }
+  pairStrip(
+    keyDim, keyHat + keys, keyStride, dState, valueStride, depth, mixing, mixingStride, dOuts, valueStride, delta ? dPiece : dUpdate, valueStride, valuePadded, rows, 1,
+  );
+  preparePiece(i, rows, place, value, delta);
   if (delta) {
-    useSquare(keptSquare(keptEntry, head, start));
-    solveBackward(count, dUpdate, raw);
-    writeBetaGradient(count, gBeta + row * betaToken, betaToken);
-    lowerProduct(count, valueDim, dUpdate, valueStride, updatePanels, dSquare, SQUARE_STRIDE, 1);
-    clearUpper(count, dSquare, SQUARE_STRIDE, true);
-    rowsAndLowerTimes(count, keyPadded, valueDim, dUpdate, valueStride, s0, keyStride, dSquare, SQUARE_STRIDE, keyHat, keyStride, dKeyTilde, keyStride, -1);
-    copyScaled(count, keyDim, keyTilde, keyStride, -1, below, keyStride);
-    addUpperTimesRows(count, keyPadded, dSquare, SQUARE_STRIDE, below, keyStride, dKeyHat, keyStride);
-    addColumnsTimesRows(valueDim, keyPadded, count * 2, dOut, valueStride, queryTilde, keyStride, dState, keyStride, 1);
+    const before = rowsBefore + <usize>(groupSize * rows) * keyStride;
+    useSquare(keptSquare(keptEntry, head, segmentStart + place));
+    solveBackward(rows, dPiece, keptUpdate(keptEntry, head, segmentStart + place), betas + (<usize>i << 2), dUpdate);
+    writeBetaGradient(rows, gBeta, betaToken);
+    copyScaled(rows, keyDim, keyTilde + keys, keyStride, -1, before, keyStride);
+    packTransposed(keyDim, rows, before, keyStride, beforePanels + panel * groupSize);
   }
-  writeRows(count, valueDim, dUpdate, valueStride, gValue + row * valueToken, valueToken);
-  writeKeyGradient(mode, delta, count, gKey + row * keyToken, keyToken);
-  if (mode) {
-    sumProducts(valueDim, s0, dState, keyStride, along);
-    writeDecayGradient(mode, count, gDecay + row * decayToken, decayToken);
-    memory.copy(nextAlong, along, keyStride);
-    memory.copy(nextDecay, firstDecay, keyStride);
+  const block = blocks + <usize>place * blockBytes;
+  const parts = groupSize + (delta ? 1 : 0);
+  for (let g = 0; g < parts; g++) {
+    const square = block + <usize>(g * rows) * PIECE_STRIDE;
+    strip(valueDim, g < groupSize ? dOuts + <usize>(g * PIECE) * valueStride : dUpdate, valueStride, updatePanel, 32, 0, square, PIECE_STRIDE, 0, 8, rows, 1, false);
+    clearUpper(rows, square, PIECE_STRIDE, g == groupSize);
+  }
+  rowsTimes(keyDim, 8, valueDim, dState, valueStride, updatePanel, 32, 0, columns, COLUMN_STRIDE, 1, false);
+  transposeRows(8, keyPadded, columns, COLUMN_STRIDE, dKeyHat, keyStride, false);
+  stripColumns(rows * parts, block, PIECE_STRIDE, rowsBefore, keyStride, 32, dKeyHat, keyStride, 32, keyPadded, rows, 1, true);
+  memory.copy(dKeyHats + <usize>place * keyStride, dKeyHat, <usize>rows * keyStride);
+  for (let g = 0; g < parts; g++) {
+    addPiece(
+      keyDim, valuePadded, beforePanels + panel * g, g < groupSize ? dOuts + <usize>(g * PIECE) * valueStride : dUpdate, valueStride, dState, valueStride,
+    );
   }
 }
 
-/** columns[v, i] = alpha * sum over d of state[v, d] rows[i, d], for rows that lie packed and transposed. */
-function columnsOf(transposed: usize, panels: usize, count: i32, alpha: f32): void {
-  rowsTimes(valueDim, (count + 7) & ~7, keyDim, transposed, keyStride, panels, 32, <usize>keyDim << 5, columns, COLUMN_STRIDE, alpha, false);
+/** U of a piece, transposed. */
+function preparePiece(i: i32, rows: i32, place: i32, value: usize, delta: bool): void {
+  if (!delta) return packTransposed(valueDim, rows, value, valueToken, updatePanel);
+  scaleByRow(rows, keptUpdate(keptEntry, head, segmentStart + place), betas + (<usize>i << 2), update, valueStride);
+  packTransposed(valueDim, rows, update, valueStride, updatePanel);
+}
+
+/** Chunk n of one head with the state, from the chunk's start to its end: gradients of the queries, and of the keys and decays as far as they are known. */
+function walkOn(n: i32, query: usize, key: usize, value: usize, beta: usize, dOutput: usize, gQuery: usize, gKey: usize): void {
+  const start = load<i32>(starts + (<usize>n << 2));
+  const count = load<i32>(starts + (<usize>(n + 1) << 2)) - start;
+  const row = batchRow + start;
+  const place = start - segmentStart;
+  decaysFrom(place);
+  if (decayMode) {
+    recallDecays(decayMode, count);
+    scaleByColumn(1, pending, firstDecays + <usize>n * keyStride, keyStride);
+    applyPendingTransposed(decayMode, count, state);
+  }
+  prepareKeys(decayMode, beta != 0, count, key + row * keyToken, keyToken);
+  if (beta) readBetas(count, beta + row * betaToken, betaToken);
+  for (let i = 0; i < count; i += PIECE) {
+    const at = row + i;
+    pieceOn(i, min(PIECE, count - i), place + i, query + at * queryToken, value + at * valueToken, beta != 0, dOutput + at * outToken, gQuery + at * queryToken, gKey + at * keyToken);
+  }
+}
+
+/** The piece from token i of the chunk, token `place` of the segment. */
+function pieceOn(i: i32, rows: i32, place: i32, query: usize, value: usize, delta: bool, dOutput: usize, gQuery: usize, gKey: usize): void {
+  const hat = keyHat + <usize>i * keyStride;
+  const block = blocks + <usize>place * blockBytes;
+  const log = dLogs + <usize>place * (decayMode == 2 ? keyStride : 4);
+  preparePiece(i, rows, place, value, delta);
+  useQueries(rowsBefore);
+  for (let g = 0; g < groupSize; g++) {
+    const square = block + <usize>(g * rows) * PIECE_STRIDE;
+    if (decayMode) prepareQueries(decayMode, i, rows, query + (<usize>(g * keyDim) << 2), queryToken, outputScale);
+    copyScaled(rows, valueDim, dOutput + (<usize>(g * valueDim) << 2), outToken, 1, dOuts, valueStride);
+    pairStrip(valueDim, dOuts, valueStride, state, keyStride, rows, square, PIECE_STRIDE, hat, keyStride, dQuery, keyStride, keyPadded, rows, 1);
+    writeQueryGradient(decayMode, g == 0, i, rows, outputScale, log, gQuery + (<usize>(g * keyDim) << 2), queryToken);
+  }
+  if (delta) {
+    const square = block + <usize>(groupSize * rows) * PIECE_STRIDE;
+    const dUpdate = dUpdates + <usize>place * valueStride;
+    pairStrip(valueDim, dUpdate, valueStride, state, keyStride, rows, square, PIECE_STRIDE, hat, keyStride, dKeyTilde, keyStride, keyPadded, rows, -1);
+  }
+  writeKeyGradient(decayMode, delta, i, rows, dKeyHats + <usize>place * keyStride, log, gKey, keyToken);
+  addPiece(valueDim, keyPadded, updatePanel, hat, keyStride, state, keyStride);
 }

@@ -24,8 +24,8 @@ export let valueStride: usize = 0;
 /** bytes of a state [keyDim][valuePadded], and of one transposed: [valueDim][keyPadded] */
 export let stateBytes: usize = 0;
 export let transposedBytes: usize = 0;
-/** bytes of a row of the CHUNK x CHUNK matrices, with room for the two columns that a piece of six hangs over */
-export const SQUARE_STRIDE: usize = (CHUNK + 2) * 4;
+/** bytes of a row of the CHUNK x CHUNK matrices, with room for reads beyond the end */
+export const SQUARE_STRIDE: usize = CHUNK * 4;
 
 let eRows: usize = 0; // [CHUNK][keyStride] e_i, with decays per channel
 let eHeads: usize = 0; // [CHUNK] e_i, with decays per head
@@ -33,9 +33,9 @@ export let lastDecays: usize = 0; // [keyStride] e of the chunk's last token
 export let keyTilde: usize = 0; // [CHUNK][keyStride]
 export let keyHat: usize = 0; // [CHUNK][keyStride]: its own rows, or those of keyTilde where there are no decays
 let keyHatOwn: usize = 0;
-export let queryTilde: usize = 0; // [2 * CHUNK][keyStride], with room for as many rows below
-export let keyHatPanels: usize = 0; // [4][keyDim][8]: transposed, eight tokens in a panel or six
-export let nSquare: usize = 0; // [CHUNK][CHUNK]
+export let queryTilde: usize = 0; // [CHUNK][keyStride]
+export let keyHatPanels: usize = 0; // [3][keyDim][8]: transposed
+export let nSquare: usize = 0; // [CHUNK][PIECE_STRIDE] N among the tokens of a piece
 export let pSquare: usize = 0; // [CHUNK][CHUNK]
 export let betas: usize = 0; // [CHUNK]
 export let pending: usize = 0; // [keyStride] factor of the state's rows before the next chunk
@@ -58,8 +58,8 @@ export function layoutChunk(at: usize, dk: i32, dv: i32): usize {
   keyHatOwn = keyTilde + rows;
   keyHat = keyHatOwn;
   queryTilde = keyHatOwn + rows;
-  keyHatPanels = queryTilde + rows * 2;
-  nSquare = keyHatPanels + (<usize>dk << 5) * 4;
+  keyHatPanels = queryTilde + rows;
+  nSquare = keyHatPanels + (<usize>dk << 5) * 3;
   pSquare = nSquare + SQUARE_STRIDE * CHUNK + 64;
   betas = pSquare + SQUARE_STRIDE * CHUNK + 64;
   pending = betas + CHUNK * 4;
@@ -75,6 +75,23 @@ export function loadRow(p: usize, d: i32, extent: i32): v128 {
 /** Makes another row the pending factors: every head has its own while the heads take turns. */
 export function usePending(row: usize): void {
   pending = row;
+}
+
+/** Makes other rows those of e: a gradient keeps those of a segment. */
+export function useDecays(channels: usize, heads: usize): void {
+  eRows = channels;
+  eHeads = heads;
+}
+
+/** Fills the last decays of a chunk whose e are there already. */
+export function recallDecays(mode: i32, count: i32): void {
+  if (mode == 1) fillRow(lastDecays, headDecay(1, count - 1));
+  else if (mode == 2) memory.copy(lastDecays, channelDecays(count - 1), keyStride);
+}
+
+/** Makes other rows those of Q~: a gradient has some for every query head of a group. */
+export function useQueries(rows: usize): void {
+  queryTilde = rows;
 }
 
 /** Makes another matrix N: those of a gradient are kept. */
@@ -179,14 +196,21 @@ export function prepareQueries(mode: i32, first: i32, count: i32, x: usize, stri
   }
 }
 
-/** Fills K~ (where the delta rule needs it) and K^. Without decays they are one. */
+/** Zeros to the rows of K^ that the last piece of six lacks: they meet zeros, but must be numbers. */
+function fillPiece(count: i32): void {
+  const left = (PIECE - (count % PIECE)) % PIECE;
+  memory.fill(keyHat + <usize>count * keyStride, 0, <usize>left * keyStride);
+}
+
+/** Fills K~ (where the delta rule needs it) and K^, whose last piece is filled up with zeros. Without decays they are one. */
 export function prepareKeys(mode: i32, delta: bool, count: i32, key: usize, stride: usize): void {
   if (mode == 0) {
     keyHat = keyTilde;
     copyScaled(count, keyDim, key, stride, 1, keyTilde, keyStride);
-    return;
+    return fillPiece(count);
   }
   keyHat = keyHatOwn;
+  fillPiece(count);
   for (let i = 0; i < count; i++) {
     const row = <usize>i * keyStride;
     if (mode == 1) {

@@ -158,9 +158,8 @@ function plainChunk(count: i32, state: usize, query: usize, key: usize, value: u
   addColumnsTimesRows(keyDim, valuePadded, count, keyHat, keyStride, values, valueStride, state, valueStride, 1);
 }
 
-/** One chunk of a delta rule, piece by piece; X goes to `x` when it is not 0, and N beyond the pieces is computed only then. */
+/** One chunk of a delta rule, piece by piece; X goes to `x` when it is not 0. */
 function deltaChunk(count: i32, state: usize, query: usize, key: usize, value: usize, output: usize, x: usize): void {
-  const panel = <usize>keyDim << 5;
   const whole = valueDim == valuePadded;
   prepareKeys(decayMode, true, count, key, keyToken);
   if (!whole) {
@@ -172,14 +171,10 @@ function deltaChunk(count: i32, state: usize, query: usize, key: usize, value: u
     const rows = min(PIECE, count - i);
     const first = <usize>i;
     const tilde = keyTilde + first * keyStride;
-    const panels = keyHatPanels + panel * (i / PIECE);
-    const square = nSquare + first * SQUARE_STRIDE;
-    const diagonal = square + (first << 2);
-    packTransposed(keyDim, rows, keyHat + first * keyStride, keyStride, panels);
-    // columns of the pieces before, six each: what hangs over is overwritten by the next
-    if (x) strip(keyDim, tilde, keyStride, keyHatPanels, 32, panel, square, SQUARE_STRIDE, PIECE * 4, (i / PIECE + 1) * 8, rows, 1, false);
-    else strip(keyDim, tilde, keyStride, panels, 32, 0, diagonal, SQUARE_STRIDE, 0, 8, rows, 1, false);
-    invertPiece(rows, diagonal, SQUARE_STRIDE, betas + (first << 2), inverse);
+    const square = nSquare + first * PIECE_STRIDE;
+    packTransposed(keyDim, rows, keyHat + first * keyStride, keyStride, keyHatPanels);
+    strip(keyDim, tilde, keyStride, keyHatPanels, 32, 0, square, PIECE_STRIDE, 0, 8, rows, 1, false);
+    invertPiece(rows, square, betas + (first << 2), inverse);
     readPiece(
       keyDim, tilde, keyStride, state, valueStride, value + first * valueRow, valueRow, inverse, betas + (first << 2), update, valueStride,
       x ? x + first * valueStride : 0, valueStride, valuePadded, rows,
@@ -188,7 +183,7 @@ function deltaChunk(count: i32, state: usize, query: usize, key: usize, value: u
     let o = output + first * outToken;
     for (let g = 0; g < groupSize; g++) {
       prepareQueries(decayMode, i, rows, q, queryToken, outputScale);
-      strip(keyDim, queryTilde, keyStride, panels, 32, 0, pSquare, PIECE_STRIDE, 0, 8, rows, 1, false);
+      strip(keyDim, queryTilde, keyStride, keyHatPanels, 32, 0, pSquare, PIECE_STRIDE, 0, 8, rows, 1, false);
       clearUpper(rows, pSquare, PIECE_STRIDE, false);
       pairStrip(
         keyDim, queryTilde, keyStride, state, valueStride, rows, pSquare, PIECE_STRIDE, update, valueStride,
@@ -198,6 +193,6 @@ function deltaChunk(count: i32, state: usize, query: usize, key: usize, value: u
       q += <usize>keyDim << 2;
       o += <usize>valueDim << 2;
     }
-    addPiece(keyDim, valuePadded, panels, update, valueStride, state, valueStride);
+    addPiece(keyDim, valuePadded, keyHatPanels, update, valueStride, state, valueStride);
   }
 }

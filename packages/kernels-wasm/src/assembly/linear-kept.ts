@@ -1,14 +1,15 @@
-import { CHUNK, SQUARE_STRIDE, layoutChunk, stateBytes, valueStride } from './linear-chunk';
+import { CHUNK, layoutChunk, stateBytes, valueStride } from './linear-chunk';
+import { PIECE_STRIDE } from './linear-pieces';
 
 // what the forward leaves for its gradient: the states before every segment but the first, of each head; and for a delta rule
-// per head and token a row of X (the update before beta), then a row of N
+// per head and token a row of X (the update before beta), then of N among the six tokens of a piece
 
 /** tokens from one kept state to the next: the gradient goes through so many again, and their states stay in the nearer caches */
 export const SEGMENT: i32 = CHUNK * 4;
 
 let states: usize = 0; // [batch][heads][segments - 1] states [keyDim][valuePadded]
 let updates: usize = 0; // [batch][heads][length][valueStride]
-let squares: usize = 0; // [batch][heads][length][SQUARE_STRIDE]
+let squares: usize = 0; // [batch][heads][length][PIECE_STRIDE]
 let allHeads: i32 = 0;
 let tokens: i32 = 0;
 let between: i32 = 0; // states of a head
@@ -22,7 +23,7 @@ export function useKept(at: usize, batch: i32, heads: i32, length: i32, delta: b
   updates = states + stateBytes * (batch * heads * between);
   const rows = delta ? batch * heads * length : 0;
   squares = updates + valueStride * rows;
-  return squares + SQUARE_STRIDE * rows;
+  return squares + PIECE_STRIDE * rows;
 }
 
 /** Bytes of it, with room for reads beyond the end; none where there is nothing to keep. */
@@ -42,7 +43,7 @@ export function keptUpdate(b: i32, h: i32, t: i32): usize {
   return updates + valueStride * ((b * allHeads + h) * tokens + t);
 }
 
-/** Row of N of token t, the first of a chunk. */
+/** Row of N of token t. */
 export function keptSquare(b: i32, h: i32, t: i32): usize {
-  return squares + SQUARE_STRIDE * ((b * allHeads + h) * tokens + t);
+  return squares + PIECE_STRIDE * ((b * allHeads + h) * tokens + t);
 }

@@ -10,12 +10,12 @@ export const PIECE: i32 = 6;
 export const PIECE_STRIDE: usize = 32;
 
 /** inverse = (1 + N diag(beta))^-1, so that X = inverse R solves X_i = R_i - sum_j<i N_ij beta_j X_j; of the `rows` rows of N, what lies below the diagonal is read. */
-export function invertPiece(rows: i32, n: usize, ldn: usize, betas: usize, inverse: usize): void {
+export function invertPiece(rows: i32, n: usize, betas: usize, inverse: usize): void {
   v128.store(inverse, f32x4(1, 0, 0, 0));
   v128.store(inverse, splat(0), 16);
   const low = v128.load(betas);
   for (let i = 1; i < rows; i++) {
-    n += ldn;
+    n += PIECE_STRIDE;
     const to = inverse + <usize>i * PIECE_STRIDE;
     v128.store(to, f32x4.mul(low, v128.load(n)));
     store<f32>(to, load<f32>(betas, 16) * load<f32>(n, 16), 16);

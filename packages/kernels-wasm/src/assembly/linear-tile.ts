@@ -158,14 +158,6 @@ export function rowsTimes(
   else if (m > i) stripFour(k, a, lda, b, ldb, panel, c, ldc, 32, n, m - i, alpha, accumulate);
 }
 
-/** c_j += sum over i >= j of a_ij b_i: the transpose of a lower triangle times rows. */
-export function addUpperTimesRows(count: i32, n: i32, square: usize, lda: usize, b: usize, ldb: usize, c: usize, ldc: usize): void {
-  for (let j = 0; j < count; j += 6) {
-    const a = square + <usize>j * lda + (<usize>j << 2);
-    stripColumns(count - j, a, lda, b + <usize>j * ldb, ldb, 32, c + <usize>j * ldc, ldc, 32, n, min(6, count - j), 1, true);
-  }
-}
-
 /** square[i, j] = alpha * rows_i · b_j for the vectors that reach the diagonal: B transposed in panels of [k][8]; entries above the diagonal mean nothing. */
 export function lowerProduct(count: i32, k: i32, rows: usize, stride: usize, b: usize, square: usize, ldc: usize, alpha: f32): void {
   const panel = <usize>k << 5;

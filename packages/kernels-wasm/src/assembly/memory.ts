@@ -22,3 +22,9 @@ export function touch(p: usize, bytes: usize): void {
   }
   seen = a | b | c | d;
 }
+
+/** Reads one word of every cache line of `bytes` bytes in each of `count` rows, `stride` bytes apart. */
+export function touchRows(count: i32, p: usize, stride: usize, bytes: usize): void {
+  if (bytes == stride) return touch(p, stride * count);
+  for (let i = 0; i < count; i++) touch(p + stride * i, bytes);
+}
