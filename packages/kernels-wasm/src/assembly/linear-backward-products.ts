@@ -1,6 +1,6 @@
 import { fma, laneSum, nfma, splat, storeSome } from './lanes';
 import { PIECE_STRIDE } from './linear-pieces';
-import { channelDecays, headDecay, keyDim, keyHat, keyPadded, keyStride, keyTilde, loadRow, nSquare, queryTilde, valueStride } from './linear-chunk';
+import { channelDecays, headDecay, keyDim, keyPadded, keyStride, loadRow, nSquare, valueStride } from './linear-chunk';
 import { dBetas, dKeyTilde, dQuery } from './linear-backward-scratch';
 
 // the solver and the writers of the gradient of linear attention, each on a piece of one head, and of the decays of a segment
@@ -49,58 +49,50 @@ function storeKey(to: usize, d: i32, x: v128): void {
   else if (d < keyDim) storeSome(to + (<usize>d << 2), x, keyDim - d);
 }
 
-/** dq = scale e dQ~ to the tensor, for the piece from token i of the chunk; the rows at `log` gain (or, with `first`, become) Q~ dQ~. */
-export function writeQueryGradient(mode: i32, first: bool, i: i32, rows: i32, scale: f32, log: usize, to: usize, stride: usize): void {
+/** dq = scale e dQ~ to the tensor, for the piece from token i of the chunk; the rows at `log` gain (or, with `first`, become) q dq. */
+export function writeQueryGradient(mode: i32, first: bool, i: i32, rows: i32, scale: f32, log: usize, query: usize, to: usize, stride: usize): void {
   for (let r = 0; r < rows; r++) {
-    const row = <usize>r * keyStride;
-    const gradient = dQuery + row;
+    const gradient = dQuery + <usize>r * keyStride;
     if (mode == 2) {
       const e = channelDecays(i + r);
       const s = splat(scale);
       for (let d = 0; d < keyPadded; d += 4) {
         const at = <usize>d << 2;
-        const y = v128.load(gradient + at);
-        const product = f32x4.mul(v128.load(queryTilde + row + at), y);
+        const y = f32x4.mul(f32x4.mul(s, v128.load(gradient + at)), v128.load(e + at));
+        const product = f32x4.mul(loadRow(query, d, keyDim), y);
         v128.store(log + at, first ? product : f32x4.add(v128.load(log + at), product));
-        storeKey(to, d, f32x4.mul(f32x4.mul(s, y), v128.load(e + at)));
+        storeKey(to, d, y);
       }
       log += keyStride;
     } else {
       const s = splat(scale * headDecay(mode, i + r));
       let sum = splat(0);
       for (let d = 0; d < keyPadded; d += 4) {
-        const at = <usize>d << 2;
-        const y = v128.load(gradient + at);
-        if (mode) sum = fma(v128.load(queryTilde + row + at), y, sum);
-        storeKey(to, d, f32x4.mul(s, y));
+        const y = f32x4.mul(s, v128.load(gradient + (<usize>d << 2)));
+        if (mode) sum = fma(loadRow(query, d, keyDim), y, sum);
+        storeKey(to, d, y);
       }
       if (mode) store<f32>(log, first ? laneSum(sum) : load<f32>(log) + laneSum(sum));
       log += 4;
     }
+    query += stride;
     to += stride;
   }
 }
 
-/** dk = e dK~ + dK^ / e to the tensor, for the piece from token i of the chunk; dK^ at `hats`; the rows at `log` gain K~ dK~ - K^ dK^. */
-export function writeKeyGradient(mode: i32, delta: bool, i: i32, rows: i32, hats: usize, log: usize, to: usize, stride: usize): void {
+/** dk = e dK~ + dK^ / e to the tensor, for the piece from token i of the chunk; dK^ at `hats`; the rows at `log` gain k (e dK~ - dK^ / e). */
+export function writeKeyGradient(mode: i32, delta: bool, i: i32, rows: i32, hats: usize, log: usize, key: usize, to: usize, stride: usize): void {
   for (let r = 0; r < rows; r++) {
-    const keys = <usize>(i + r) * keyStride;
     const tildes = dKeyTilde + <usize>r * keyStride;
     if (mode == 2) {
       const e = channelDecays(i + r);
       for (let d = 0; d < keyPadded; d += 4) {
         const at = <usize>d << 2;
-        const hat = v128.load(hats + at);
         const factor = v128.load(e + at);
-        let sum = nfma(v128.load(keyHat + keys + at), hat, v128.load(log + at));
-        let y = f32x4.div(hat, factor);
-        if (delta) {
-          const tilde = v128.load(tildes + at);
-          sum = fma(v128.load(keyTilde + keys + at), tilde, sum);
-          y = fma(tilde, factor, y);
-        }
-        v128.store(log + at, sum);
-        storeKey(to, d, y);
+        const hat = f32x4.div(v128.load(hats + at), factor);
+        const tilde = delta ? f32x4.mul(v128.load(tildes + at), factor) : splat(0);
+        v128.store(log + at, fma(loadRow(key, d, keyDim), f32x4.sub(tilde, hat), v128.load(log + at)));
+        storeKey(to, d, f32x4.add(tilde, hat));
       }
       log += keyStride;
     } else {
@@ -110,23 +102,16 @@ export function writeKeyGradient(mode: i32, delta: bool, i: i32, rows: i32, hats
       let sum = splat(0);
       for (let d = 0; d < keyPadded; d += 4) {
         const at = <usize>d << 2;
-        const hat = v128.load(hats + at);
-        let y = hat;
-        if (mode) {
-          y = f32x4.mul(y, inverse);
-          sum = nfma(v128.load(keyHat + keys + at), hat, sum);
-        }
-        if (delta) {
-          const tilde = v128.load(tildes + at);
-          if (mode) sum = fma(v128.load(keyTilde + keys + at), tilde, sum);
-          y = fma(tilde, factor, y);
-        }
-        storeKey(to, d, y);
+        const hat = f32x4.mul(v128.load(hats + at), inverse);
+        const tilde = delta ? f32x4.mul(v128.load(tildes + at), factor) : splat(0);
+        if (mode) sum = fma(loadRow(key, d, keyDim), f32x4.sub(tilde, hat), sum);
+        storeKey(to, d, f32x4.add(tilde, hat));
       }
       if (mode) store<f32>(log, load<f32>(log) + laneSum(sum));
       log += 4;
     }
     hats += keyStride;
+    key += stride;
     to += stride;
   }
 }

@@ -4,9 +4,6 @@ import { PIECE, PIECE_STRIDE } from './linear-pieces';
 
 // scratch of the gradient of linear attention
 
-/** bytes from one column to the next where the rows of a piece lie transposed: [..][8] */
-export const COLUMN_STRIDE: usize = 32;
-
 /** bytes of what the heads that take turns keep, where that is possible: a second cache holds them while a segment is gone through */
 const NEAR: usize = 0x200000;
 
@@ -41,7 +38,6 @@ export let dOuts: usize = 0; // [group][PIECE][valueStride]
 export let dPiece: usize = 0; // [PIECE][valueStride] gradient of U
 export let rowsBefore: usize = 0; // [(group + 1) * PIECE][keyStride] Q~ of each query head, -K~
 export let beforePanels: usize = 0; // [group + 1][keyDim][8] the same, transposed
-export let dKeyHat: usize = 0; // [8][keyStride] of a piece
 export let dKeyTilde: usize = 0; // [PIECE][keyStride]
 export let dQuery: usize = 0; // [PIECE][keyStride]
 export let dBetas: usize = 0; // [PIECE][4]
@@ -78,14 +74,13 @@ export function layoutBackward(at: usize, allHeads: i32, group: i32, dk: i32, dv
   update = layoutChunk(at, dk, dv);
   updatePanel = update + valueStride * CHUNK + 64;
   columns = updatePanel + (<usize>dv << 5);
-  mixing = columns + COLUMN_STRIDE * (keyStride >> 2);
+  mixing = columns + (keyStride << 3);
   mixingStride = <usize>(group * PIECE + 2) << 2;
   dOuts = (mixing + mixingStride * PIECE + 127) & ~63;
   dPiece = dOuts + valueStride * (group * PIECE);
   rowsBefore = dPiece + valueStride * PIECE;
   beforePanels = rowsBefore + keyStride * ((group + 1) * PIECE);
-  dKeyHat = beforePanels + (<usize>dk << 5) * (group + 1);
-  dKeyTilde = dKeyHat + keyStride * 8;
+  dKeyTilde = beforePanels + (<usize>dk << 5) * (group + 1);
   dQuery = dKeyTilde + keyStride * PIECE;
   dBetas = dQuery + keyStride * PIECE;
   turned = dBetas + PIECE * 16;

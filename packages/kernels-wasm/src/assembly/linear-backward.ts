@@ -1,19 +1,19 @@
 import { packTransposed } from './gemm';
 import { transposeMatrix } from './copy';
 import {
-  CHUNK, applyPendingTransposed, betas, chunkDecays, clearUpper, fillRow, keyDim, keyHat, keyPadded, keyStride, keyTilde, lastDecays, pending, prepareKeys, prepareQueries,
+  CHUNK, applyPendingTransposed, betas, chunkDecays, fillRow, keyDim, keyHat, keyPadded, keyStride, keyTilde, lastDecays, pending, prepareKeys, prepareQueries,
   readBetas, recallDecays, transposedBytes, useQueries, useSquare, valueDim, valuePadded, valueStride,
 } from './linear-chunk';
 import {
-  COLUMN_STRIDE, beforePanels, blockBytes, blocks, chunks, columns, dKeyHat, dKeyHats, dKeyTilde, dLogs, dOuts, dPiece, dQuery, dState, dUpdates, decaysFrom, endAlong,
+  beforePanels, blockBytes, blocks, chunks, columns, dKeyHats, dKeyTilde, dLogs, dOuts, dPiece, dQuery, dState, dUpdates, decaysFrom, endAlong,
   firstDecays, heads, layoutBackward, mixing, mixingStride, nextDecay, rowsBefore, startAlong, starts, state, turned, update, updatePanel, useHead,
 } from './linear-backward-scratch';
 import { solveBackward, writeBetaGradient, writeDecayGradient, writeKeyGradient, writeQueryGradient } from './linear-backward-products';
 import { linearForward, linearForwardBytes } from './linear-forward';
 import { SEGMENT, keptSquare, keptState, keptUpdate, linearKeptBytes, useKept } from './linear-kept';
-import { PIECE, PIECE_STRIDE, addPiece } from './linear-pieces';
+import { PIECE, PIECE_STRIDE, addPiece, lowerPiece } from './linear-pieces';
 import { touchRows } from './memory';
-import { copyScaled, scaleByColumn, scaleByRow, sumProducts, transposeRows, writeRows } from './linear-rows';
+import { copyScaled, scaleByColumn, scaleByRow, sumProducts, transposePiece, writeRows } from './linear-rows';
 import { pairStrip, rowsTimes } from './linear-tile';
 import { strip, stripColumns } from './tile';
 
@@ -88,7 +88,7 @@ export function linearBackward(
     }
     layoutBackward(scratch, allHeads, group, dk, dv);
     useKept(kept, keeping ? batch : 1, allHeads, length, delta);
-    memory.fill(columns, 0, COLUMN_STRIDE * keyPadded);
+    memory.fill(columns, 0, <usize>keyPadded << 5);
     for (let from = 0; from < allHeads; from += heads) {
       const count = min(heads, allHeads - from);
       for (let i = 0; i < count; i++) {
@@ -260,13 +260,12 @@ function pieceBack(i: i32, rows: i32, place: i32, query: usize, value: usize, de
   const parts = groupSize + (delta ? 1 : 0);
   for (let g = 0; g < parts; g++) {
     const square = block + <usize>(g * rows) * PIECE_STRIDE;
-    strip(valueDim, g < groupSize ? dOuts + <usize>(g * PIECE) * valueStride : dUpdate, valueStride, updatePanel, 32, 0, square, PIECE_STRIDE, 0, 8, rows, 1, false);
-    clearUpper(rows, square, PIECE_STRIDE, g == groupSize);
+    lowerPiece(valueDim, g < groupSize ? dOuts + <usize>(g * PIECE) * valueStride : dUpdate, valueStride, updatePanel, square, rows, g == groupSize);
   }
-  rowsTimes(keyDim, 8, valueDim, dState, valueStride, updatePanel, 32, 0, columns, COLUMN_STRIDE, 1, false);
-  transposeRows(8, keyPadded, columns, COLUMN_STRIDE, dKeyHat, keyStride, false);
+  rowsTimes(keyDim, 8, valueDim, dState, valueStride, updatePanel, 32, 0, columns, 32, 1, false);
+  const dKeyHat = dKeyHats + <usize>place * keyStride;
+  transposePiece(rows, keyPadded, columns, dKeyHat, keyStride);
   stripColumns(rows * parts, block, PIECE_STRIDE, rowsBefore, keyStride, 32, dKeyHat, keyStride, 32, keyPadded, rows, 1, true);
-  memory.copy(dKeyHats + <usize>place * keyStride, dKeyHat, <usize>rows * keyStride);
   for (let g = 0; g < parts; g++) {
     addPiece(
       keyDim, valuePadded, beforePanels + panel * g, g < groupSize ? dOuts + <usize>(g * PIECE) * valueStride : dUpdate, valueStride, dState, valueStride,
@@ -293,33 +292,38 @@ function walkOn(n: i32, query: usize, key: usize, value: usize, beta: usize, dOu
     scaleByColumn(1, pending, firstDecays + <usize>n * keyStride, keyStride);
     applyPendingTransposed(decayMode, count, state);
   }
-  prepareKeys(decayMode, beta != 0, count, key + row * keyToken, keyToken);
+  prepareKeys(decayMode, false, count, key + row * keyToken, keyToken);
   if (beta) readBetas(count, beta + row * betaToken, betaToken);
   for (let i = 0; i < count; i += PIECE) {
     const at = row + i;
-    pieceOn(i, min(PIECE, count - i), place + i, query + at * queryToken, value + at * valueToken, beta != 0, dOutput + at * outToken, gQuery + at * queryToken, gKey + at * keyToken);
+    pieceOn(
+      i, min(PIECE, count - i), place + i, query + at * queryToken, key + at * keyToken, value + at * valueToken, beta != 0, dOutput + at * outToken,
+      gQuery + at * queryToken, gKey + at * keyToken,
+    );
   }
 }
 
 /** The piece from token i of the chunk, token `place` of the segment. */
-function pieceOn(i: i32, rows: i32, place: i32, query: usize, value: usize, delta: bool, dOutput: usize, gQuery: usize, gKey: usize): void {
+function pieceOn(
+  i: i32, rows: i32, place: i32, query: usize, key: usize, value: usize, delta: bool, dOutput: usize, gQuery: usize, gKey: usize,
+): void {
   const hat = keyHat + <usize>i * keyStride;
   const block = blocks + <usize>place * blockBytes;
   const log = dLogs + <usize>place * (decayMode == 2 ? keyStride : 4);
   preparePiece(i, rows, place, value, delta);
-  useQueries(rowsBefore);
   for (let g = 0; g < groupSize; g++) {
     const square = block + <usize>(g * rows) * PIECE_STRIDE;
-    if (decayMode) prepareQueries(decayMode, i, rows, query + (<usize>(g * keyDim) << 2), queryToken, outputScale);
-    copyScaled(rows, valueDim, dOutput + (<usize>(g * valueDim) << 2), outToken, 1, dOuts, valueStride);
-    pairStrip(valueDim, dOuts, valueStride, state, keyStride, rows, square, PIECE_STRIDE, hat, keyStride, dQuery, keyStride, keyPadded, rows, 1);
-    writeQueryGradient(decayMode, g == 0, i, rows, outputScale, log, gQuery + (<usize>(g * keyDim) << 2), queryToken);
+    const queryHead = <usize>(g * keyDim) << 2;
+    pairStrip(
+      valueDim, dOutput + (<usize>(g * valueDim) << 2), outToken, state, keyStride, rows, square, PIECE_STRIDE, hat, keyStride, dQuery, keyStride, keyPadded, rows, 1,
+    );
+    writeQueryGradient(decayMode, g == 0, i, rows, outputScale, log, query + queryHead, gQuery + queryHead, queryToken);
   }
   if (delta) {
     const square = block + <usize>(groupSize * rows) * PIECE_STRIDE;
     const dUpdate = dUpdates + <usize>place * valueStride;
     pairStrip(valueDim, dUpdate, valueStride, state, keyStride, rows, square, PIECE_STRIDE, hat, keyStride, dKeyTilde, keyStride, keyPadded, rows, -1);
   }
-  writeKeyGradient(decayMode, delta, i, rows, dKeyHats + <usize>place * keyStride, log, gKey, keyToken);
+  writeKeyGradient(decayMode, delta, i, rows, dKeyHats + <usize>place * keyStride, log, key, gKey, keyToken);
   addPiece(valueDim, keyPadded, updatePanel, hat, keyStride, state, keyStride);
 }

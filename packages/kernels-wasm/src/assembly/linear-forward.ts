@@ -4,11 +4,10 @@ import {
   pending, prepareKeys, prepareQueries, queryTilde, readBetas, stateBytes, takePending, usePending, useSquare, valueDim, valuePadded, valueStride,
 } from './linear-chunk';
 import { SEGMENT, keptSquare, keptState, keptUpdate, useKept } from './linear-kept';
-import { PIECE, PIECE_STRIDE, addPiece, invertPiece, readPiece } from './linear-pieces';
+import { PIECE, PIECE_STRIDE, addPiece, invertPiece, lowerPiece, readPiece } from './linear-pieces';
 import { touch } from './memory';
 import { copyScaled, scaleByRow, writeRows } from './linear-rows';
 import { addColumnsTimesRows, lowerProduct, pairStrip, rowsAndLowerTimes } from './linear-tile';
-import { strip } from './tile';
 
 /** tokens that all heads go through before any goes on: rows of one token lie side by side, so memory is read in long runs */
 const TURN: i32 = CHUNK;
@@ -173,7 +172,7 @@ function deltaChunk(count: i32, state: usize, query: usize, key: usize, value: u
     const tilde = keyTilde + first * keyStride;
     const square = nSquare + first * PIECE_STRIDE;
     packTransposed(keyDim, rows, keyHat + first * keyStride, keyStride, keyHatPanels);
-    strip(keyDim, tilde, keyStride, keyHatPanels, 32, 0, square, PIECE_STRIDE, 0, 8, rows, 1, false);
+    lowerPiece(keyDim, tilde, keyStride, keyHatPanels, square, rows, true);
     invertPiece(rows, square, betas + (first << 2), inverse);
     readPiece(
       keyDim, tilde, keyStride, state, valueStride, value + first * valueRow, valueRow, inverse, betas + (first << 2), update, valueStride,
@@ -183,8 +182,7 @@ function deltaChunk(count: i32, state: usize, query: usize, key: usize, value: u
     let o = output + first * outToken;
     for (let g = 0; g < groupSize; g++) {
       prepareQueries(decayMode, i, rows, q, queryToken, outputScale);
-      strip(keyDim, queryTilde, keyStride, keyHatPanels, 32, 0, pSquare, PIECE_STRIDE, 0, 8, rows, 1, false);
-      clearUpper(rows, pSquare, PIECE_STRIDE, false);
+      lowerPiece(keyDim, queryTilde, keyStride, keyHatPanels, pSquare, rows, false);
       pairStrip(
         keyDim, queryTilde, keyStride, state, valueStride, rows, pSquare, PIECE_STRIDE, update, valueStride,
         whole ? o : rowsOut, whole ? outToken : valueStride, valuePadded, rows, 1,

@@ -9,6 +9,51 @@ export const PIECE: i32 = 6;
 /** bytes of a row of a 6 x 6 matrix, with room for two more columns */
 export const PIECE_STRIDE: usize = 32;
 
+/**
+ * c = the part of a b on and below the diagonal, or only below it when strict, zeros above: a [rows, k] row-major, b [k][8] with up to six columns; c has rows of
+ * PIECE_STRIDE.
+ */
+export function lowerPiece(k: i32, a: usize, lda: usize, b: usize, c: usize, rows: i32, strict: bool): void {
+  const end = a + (<usize>k << 2);
+  let c0 = splat(0), c1 = splat(0), c2 = splat(0), c3 = splat(0), c4 = splat(0), c5 = splat(0), right4 = splat(0), right5 = splat(0);
+  let x: v128, left: v128, right: v128;
+  let a1 = a + (rows > 1 ? lda : 0);
+  let a2 = a + (rows > 2 ? 2 * lda : 0);
+  let a3 = a + (rows > 3 ? 3 * lda : 0);
+  let a4 = a + (rows > 4 ? 4 * lda : 0);
+  let a5 = a + (rows > 5 ? 5 * lda : 0);
+  while (a < end) {
+    left = v128.load(b);
+    right = v128.load(b, 16);
+    c0 = fma(v128.load32_splat(a), left, c0);
+    c1 = fma(v128.load32_splat(a1), left, c1);
+    c2 = fma(v128.load32_splat(a2), left, c2);
+    c3 = fma(v128.load32_splat(a3), left, c3);
+    x = v128.load32_splat(a4);
+    c4 = fma(x, left, c4);
+    right4 = fma(x, right, right4);
+    x = v128.load32_splat(a5);
+    c5 = fma(x, left, c5);
+    right5 = fma(x, right, right5);
+    b += 32;
+    a += 4;
+    a1 += 4;
+    a2 += 4;
+    a3 += 4;
+    a4 += 4;
+    a5 += 4;
+  }
+  // columns below a row's own number, and that one itself unless strict
+  const columns = i32x4(0, 1, 2, 3);
+  const own = strict ? 0 : 1;
+  put(c, v128.and(c0, i32x4.lt_s(columns, i32x4.splat(own))), splat(0));
+  if (rows > 1) put(c + PIECE_STRIDE, v128.and(c1, i32x4.lt_s(columns, i32x4.splat(1 + own))), splat(0));
+  if (rows > 2) put(c + PIECE_STRIDE * 2, v128.and(c2, i32x4.lt_s(columns, i32x4.splat(2 + own))), splat(0));
+  if (rows > 3) put(c + PIECE_STRIDE * 3, v128.and(c3, i32x4.lt_s(columns, i32x4.splat(3 + own))), splat(0));
+  if (rows > 4) put(c + PIECE_STRIDE * 4, c4, v128.and(right4, i32x4.lt_s(columns, i32x4.splat(own))));
+  if (rows > 5) put(c + PIECE_STRIDE * 5, c5, v128.and(right5, i32x4.lt_s(columns, i32x4.splat(1 + own))));
+}
+
 /** inverse = (1 + N diag(beta))^-1, so that X = inverse R solves X_i = R_i - sum_j<i N_ij beta_j X_j; of the `rows` rows of N, what lies below the diagonal is read. */
 export function invertPiece(rows: i32, n: usize, betas: usize, inverse: usize): void {
   v128.store(inverse, f32x4(1, 0, 0, 0));

@@ -97,42 +97,27 @@ export function sumProducts(count: i32, a: usize, b: usize, stride: usize, to: u
   }
 }
 
-/** to[i, v] (+)= from[v, i] for i < count and v < width, a multiple of 4: rows of `from` hold whole vectors of four. */
-export function transposeRows(count: i32, width: i32, from: usize, row: usize, to: usize, toRow: usize, add: bool): void {
-  for (let v = 0; v < width; v += 4) {
-    let p = from;
-    let q = to;
+/** to[i, d] = from[d, i] for i < count, at most six, and d < width, a multiple of 4: rows of `from` hold eight floats. */
+export function transposePiece(count: i32, width: i32, from: usize, to: usize, toRow: usize): void {
+  for (let d = 0; d < width; d += 4) {
     for (let i = 0; i < count; i += 4) {
+      const p = from + (<usize>i << 2);
+      const q = to + <usize>i * toRow;
       const x0 = v128.load(p);
-      const x1 = v128.load(p + row);
-      const x2 = v128.load(p + 2 * row);
-      const x3 = v128.load(p + 3 * row);
+      const x1 = v128.load(p, 32);
+      const x2 = v128.load(p, 64);
+      const x3 = v128.load(p, 96);
       const low01 = v128.shuffle<f32>(x0, x1, 0, 4, 1, 5);
       const low23 = v128.shuffle<f32>(x2, x3, 0, 4, 1, 5);
+      v128.store(q, v128.shuffle<f32>(low01, low23, 0, 1, 4, 5));
+      if (i + 1 < count) v128.store(q + toRow, v128.shuffle<f32>(low01, low23, 2, 3, 6, 7));
+      if (i > 0) break;
       const high01 = v128.shuffle<f32>(x0, x1, 2, 6, 3, 7);
       const high23 = v128.shuffle<f32>(x2, x3, 2, 6, 3, 7);
-      const y0 = v128.shuffle<f32>(low01, low23, 0, 1, 4, 5);
-      const y1 = v128.shuffle<f32>(low01, low23, 2, 3, 6, 7);
-      const y2 = v128.shuffle<f32>(high01, high23, 0, 1, 4, 5);
-      const y3 = v128.shuffle<f32>(high01, high23, 2, 3, 6, 7);
-      const q1 = q + toRow;
-      const q2 = q1 + toRow;
-      const q3 = q2 + toRow;
-      if (add) {
-        v128.store(q, f32x4.add(v128.load(q), y0));
-        v128.store(q1, f32x4.add(v128.load(q1), y1));
-        v128.store(q2, f32x4.add(v128.load(q2), y2));
-        v128.store(q3, f32x4.add(v128.load(q3), y3));
-      } else {
-        v128.store(q, y0);
-        v128.store(q1, y1);
-        v128.store(q2, y2);
-        v128.store(q3, y3);
-      }
-      p += 16;
-      q = q3 + toRow;
+      if (2 < count) v128.store(q + 2 * toRow, v128.shuffle<f32>(high01, high23, 0, 1, 4, 5));
+      if (3 < count) v128.store(q + 3 * toRow, v128.shuffle<f32>(high01, high23, 2, 3, 6, 7));
     }
-    from += row << 2;
+    from += 128;
     to += 16;
   }
 }
