@@ -88,6 +88,22 @@ describeBuilds('LinearAttention', 'LinearAttention', () => {
     await parity(inputs, { updateRule: rule }, false);
   });
 
+  it.each(RULES)('%s, decay per %s: a few tokens at a time, one by one, equal float64', async (rule, decay) => {
+    for (const length of [1, 2, 3, 4, 5]) {
+      for (const [keyDim, valueDim, lowest] of [
+        [5, 8, -1],
+        [16, 16, -100],
+        [13, 24, -8],
+        [64, 64, -0.1],
+      ] as const) {
+        const inputs = makeInputs(length, [rule, decay], { batch: 2, length, heads: 3, group: 2, keyDim, valueDim }, [lowest, 0]);
+        await parity(inputs, { updateRule: rule, scale: 0.3 }, false);
+        const { state: _, ...fromZero } = inputs;
+        await parity(fromZero, { updateRule: rule }, length === 2 && keyDim === 5);
+      }
+    }
+  });
+
   it.each(RULES)('%s, decay per %s: more heads than take turns at a time give what each gives alone', (rule, decay) => {
     const arrays = makeInputs(12, [rule, decay], { length: 100, heads: 3, keyDim: 160, valueDim: 320 }, [-0.1, 0]);
     const attributes = { updateRule: rule, scale: 0.5, chunkSize: 64 };

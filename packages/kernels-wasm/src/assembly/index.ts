@@ -7,6 +7,7 @@ export { addPiece, invertPiece, lowerPiece, readPiece } from './linear-pieces';
 export { copyScaled, scaleByColumn, scaleByRow, sumProducts, transposePiece, writeRows as writeTensorRows } from './linear-rows';
 export { addColumnsTimesRows, lowerProduct, pairStrip, rowsAndLowerTimes, rowsTimes } from './linear-tile';
 export { linearForward, linearForwardBytes } from './linear-forward';
+export { linearStep } from './linear-step';
 export { linearKeptBytes } from './linear-kept';
 export { touch, touchRows } from './memory';
 export { linearBackward, linearBackwardBytes } from './linear-backward';

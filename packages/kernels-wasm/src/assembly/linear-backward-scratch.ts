@@ -1,4 +1,4 @@
-import { CHUNK, keyStride, layoutChunk, stateBytes, transposedBytes, useDecays, usePending, valuePadded, valueStride } from './linear-chunk';
+import { CHUNK, keyStride, layoutChunk, stateBytes, transposedBytes, useDecays, useKeys, usePending, valuePadded, valueStride } from './linear-chunk';
 import { SEGMENT } from './linear-kept';
 import { PIECE, PIECE_STRIDE } from './linear-pieces';
 
@@ -21,6 +21,7 @@ export let chunks: usize = 0; // [2] chunks of the segment: all, and those still
 export let starts: usize = 0; // [SEGMENT + 1] first token of each chunk, and the segment's end
 // by tokens of the segment:
 export let firstDecays: usize = 0; // [SEGMENT][keyStride] decay of the first token of each chunk (by chunk)
+let keyHats: usize = 0; // [SEGMENT + PIECE][keyStride] K^
 let decayRows: usize = 0; // [SEGMENT][keyStride] e, with decays per channel
 let decayHeads: usize = 0; // [SEGMENT] e, with decays per head
 export let dUpdates: usize = 0; // [SEGMENT + PIECE][valueStride] gradient of R, or of V
@@ -54,7 +55,8 @@ export function useHead(i: i32): usize {
   chunks = headPending + keyStride;
   starts = chunks + 8;
   firstDecays = (starts + (SEGMENT + 1) * 4 + 63) & ~63;
-  decayRows = firstDecays + keyStride * SEGMENT;
+  keyHats = firstDecays + keyStride * SEGMENT;
+  decayRows = keyHats + keyStride * (SEGMENT + PIECE);
   decayHeads = decayRows + keyStride * SEGMENT;
   dUpdates = decayHeads + SEGMENT * 4;
   dKeyHats = dUpdates + valueStride * (SEGMENT + PIECE);
@@ -64,9 +66,16 @@ export function useHead(i: i32): usize {
   return blocks + blockBytes * SEGMENT + 64;
 }
 
-/** Makes the e of token `place` of the segment the first of a chunk. */
-export function decaysFrom(place: i32): void {
+/** Makes token `place` of the segment the first of the chunk: its e and its K^. */
+export function chunkFrom(place: i32): void {
   useDecays(decayRows + <usize>place * keyStride, decayHeads + (<usize>place << 2));
+  useKeys(keyHats + <usize>place * keyStride);
+}
+
+/** Zeros behind the rows of a segment of `count` tokens: what its last piece of six lacks meets zeros, but must be numbers. */
+export function endSegment(count: i32): void {
+  memory.fill(keyHats + <usize>count * keyStride, 0, keyStride * PIECE);
+  memory.fill(dUpdates + <usize>count * valueStride, 0, valueStride * PIECE);
 }
 
 /** Lays the scratch out from `at`; returns the end. */

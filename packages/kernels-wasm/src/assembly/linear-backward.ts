@@ -5,7 +5,7 @@ import {
   readBetas, recallDecays, transposedBytes, useQueries, useSquare, valueDim, valuePadded, valueStride,
 } from './linear-chunk';
 import {
-  beforePanels, blockBytes, blocks, chunks, columns, dKeyHats, dKeyTilde, dLogs, dOuts, dPiece, dQuery, dState, dUpdates, decaysFrom, endAlong,
+  beforePanels, blockBytes, blocks, chunkFrom, chunks, columns, dKeyHats, dKeyTilde, dLogs, dOuts, dPiece, dQuery, dState, dUpdates, endAlong, endSegment,
   firstDecays, heads, layoutBackward, mixing, mixingStride, nextDecay, rowsBefore, startAlong, starts, state, turned, update, updatePanel, useHead,
 } from './linear-backward-scratch';
 import { solveBackward, writeBetaGradient, writeDecayGradient, writeKeyGradient, writeQueryGradient } from './linear-backward-products';
@@ -102,7 +102,7 @@ export function linearBackward(
         for (let i = 0; i < count; i++) {
           useHead(i);
           findChunks(end, decay + <usize>(from + i) * decayStep);
-          memory.fill(dUpdates + <usize>(end - segmentStart) * valueStride, 0, valueStride * PIECE);
+          endSegment(end - segmentStart);
         }
         for (let turn = segmentStart + ((end - 1 - segmentStart) / TURN) * TURN; turn >= segmentStart; turn -= TURN) {
           const first = batchRow + turn;
@@ -187,7 +187,7 @@ function findChunks(end: i32, decay: usize): void {
   while (t < end) {
     const longest = min(CHUNK - (t - segmentStart) % TURN, end - t);
     store<i32>(starts + (<usize>n << 2), t);
-    decaysFrom(t - segmentStart);
+    chunkFrom(t - segmentStart);
     fillRow(pending, 1);
     t += chunkDecays(decayMode, decay + (batchRow + t) * decayToken, decayToken, longest);
     memory.copy(firstDecays + <usize>n * keyStride, pending, keyStride);
@@ -209,7 +209,7 @@ function walkBack(n: i32, query: usize, key: usize, value: usize, beta: usize, d
   const count = load<i32>(starts + (<usize>(n + 1) << 2)) - start;
   const row = batchRow + start;
   const place = start - segmentStart;
-  decaysFrom(place);
+  chunkFrom(place);
   if (decayMode) {
     recallDecays(decayMode, count);
     scaleByColumn(1, nextDecay, lastDecays, keyStride);
@@ -286,13 +286,12 @@ function walkOn(n: i32, query: usize, key: usize, value: usize, beta: usize, dOu
   const count = load<i32>(starts + (<usize>(n + 1) << 2)) - start;
   const row = batchRow + start;
   const place = start - segmentStart;
-  decaysFrom(place);
+  chunkFrom(place);
   if (decayMode) {
     recallDecays(decayMode, count);
     scaleByColumn(1, pending, firstDecays + <usize>n * keyStride, keyStride);
     applyPendingTransposed(decayMode, count, state);
   }
-  prepareKeys(decayMode, false, count, key + row * keyToken, keyToken);
   if (beta) readBetas(count, beta + row * betaToken, betaToken);
   for (let i = 0; i < count; i += PIECE) {
     const at = row + i;

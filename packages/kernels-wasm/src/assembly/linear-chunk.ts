@@ -30,9 +30,9 @@ export const SQUARE_STRIDE: usize = CHUNK * 4;
 let eRows: usize = 0; // [CHUNK][keyStride] e_i, with decays per channel
 let eHeads: usize = 0; // [CHUNK] e_i, with decays per head
 export let lastDecays: usize = 0; // [keyStride] e of the chunk's last token
-export let keyTilde: usize = 0; // [CHUNK][keyStride]
-export let keyHat: usize = 0; // [CHUNK][keyStride]: its own rows, or those of keyTilde where there are no decays
-let keyHatOwn: usize = 0;
+export let keyHat: usize = 0; // [CHUNK][keyStride]
+export let keyTilde: usize = 0; // [CHUNK][keyStride]: its own rows, or those of keyHat where there are no decays
+let keyTildeOwn: usize = 0;
 export let queryTilde: usize = 0; // [CHUNK][keyStride]
 export let keyHatPanels: usize = 0; // [3][keyDim][8]: transposed
 export let nSquare: usize = 0; // [CHUNK][PIECE_STRIDE] N among the tokens of a piece
@@ -54,10 +54,10 @@ export function layoutChunk(at: usize, dk: i32, dv: i32): usize {
   eRows = at;
   eHeads = eRows + rows;
   lastDecays = eHeads + CHUNK * 4;
-  keyTilde = lastDecays + keyStride;
-  keyHatOwn = keyTilde + rows;
-  keyHat = keyHatOwn;
-  queryTilde = keyHatOwn + rows;
+  keyTildeOwn = lastDecays + keyStride;
+  keyTilde = keyTildeOwn;
+  keyHat = keyTildeOwn + rows;
+  queryTilde = keyHat + rows;
   keyHatPanels = queryTilde + rows;
   nSquare = keyHatPanels + (<usize>dk << 5) * 3;
   pSquare = nSquare + SQUARE_STRIDE * CHUNK + 64;
@@ -87,6 +87,11 @@ export function useDecays(channels: usize, heads: usize): void {
 export function recallDecays(mode: i32, count: i32): void {
   if (mode == 1) fillRow(lastDecays, headDecay(1, count - 1));
   else if (mode == 2) memory.copy(lastDecays, channelDecays(count - 1), keyStride);
+}
+
+/** Makes other rows those of K^: a gradient keeps those of a segment. */
+export function useKeys(rows: usize): void {
+  keyHat = rows;
 }
 
 /** Makes other rows those of Q~: a gradient has some for every query head of a group. */
@@ -196,21 +201,14 @@ export function prepareQueries(mode: i32, first: i32, count: i32, x: usize, stri
   }
 }
 
-/** Zeros to the rows of K^ that the last piece of six lacks: they meet zeros, but must be numbers. */
-function fillPiece(count: i32): void {
-  const left = (PIECE - (count % PIECE)) % PIECE;
-  memory.fill(keyHat + <usize>count * keyStride, 0, <usize>left * keyStride);
-}
-
-/** Fills K~ (where the delta rule needs it) and K^, whose last piece is filled up with zeros. Without decays they are one. */
+/** Fills K~ (where the delta rule needs it) and K^. Without decays they are one. */
 export function prepareKeys(mode: i32, delta: bool, count: i32, key: usize, stride: usize): void {
   if (mode == 0) {
-    keyHat = keyTilde;
-    copyScaled(count, keyDim, key, stride, 1, keyTilde, keyStride);
-    return fillPiece(count);
+    keyTilde = keyHat;
+    copyScaled(count, keyDim, key, stride, 1, keyHat, keyStride);
+    return;
   }
-  keyHat = keyHatOwn;
-  fillPiece(count);
+  keyTilde = keyTildeOwn;
   for (let i = 0; i < count; i++) {
     const row = <usize>i * keyStride;
     if (mode == 1) {

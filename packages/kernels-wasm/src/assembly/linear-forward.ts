@@ -5,6 +5,7 @@ import {
 } from './linear-chunk';
 import { SEGMENT, keptSquare, keptState, keptUpdate, useKept } from './linear-kept';
 import { PIECE, PIECE_STRIDE, addPiece, invertPiece, lowerPiece, readPiece } from './linear-pieces';
+import { MOST_STEPS, linearStep } from './linear-step';
 import { touch } from './memory';
 import { copyScaled, scaleByRow, writeRows } from './linear-rows';
 import { addColumnsTimesRows, lowerProduct, pairStrip, rowsAndLowerTimes } from './linear-tile';
@@ -14,7 +15,7 @@ const TURN: i32 = CHUNK;
 
 let states: usize = 0; // [heads] states [keyDim][valuePadded]
 let pendings: usize = 0; // [heads][keyStride]
-let values: usize = 0; // [CHUNK][valueStride] rows of V, padded
+let values: usize = 0; // [CHUNK][valueStride] rows of V, padded; what a step needs
 let update: usize = 0; // [PIECE][valueStride] U of a piece
 let inverse: usize = 0; // [PIECE][PIECE]
 let rowsOut: usize = 0; // [CHUNK][valueStride] rows of the output, where they need padding
@@ -32,7 +33,7 @@ function layoutForward(at: usize, heads: i32, dk: i32, dv: i32): usize {
   states = layoutChunk(at, dk, dv);
   pendings = states + stateBytes * heads;
   values = pendings + keyStride * heads;
-  update = values + valueStride * CHUNK + 64;
+  update = values + max(valueStride, keyStride) * CHUNK + 64;
   inverse = update + valueStride * PIECE;
   rowsOut = inverse + PIECE_STRIDE * PIECE;
   return rowsOut + valueStride * CHUNK + 64;
@@ -85,6 +86,28 @@ export function linearForward(
   const decayToken = (<usize>(heads * decayDim)) << 2;
   const betaToken = (<usize>heads) << 2;
   const stateSize = (<usize>(dk * dv)) << 2;
+  if (!kept && length <= MOST_STEPS && valueDim == valuePadded) {
+    for (let i = 0; i < batch * heads; i++) {
+      const b = i / heads;
+      const h = <usize>(i % heads);
+      const state = final + <usize>i * stateSize;
+      let from = initial + <usize>i * stateSize;
+      if (!initial) {
+        memory.fill(state, 0, stateSize);
+        from = state;
+      }
+      for (let t = 0; t < length; t++) {
+        const row = <usize>(b * length + t);
+        linearStep(
+          group, dk, dv, mode, scale, query + row * queryToken + h * keyStep * group, key + row * keyToken + h * keyStep, value + row * valueToken + h * valueStep,
+          decay + row * decayToken + ((h * decayDim) << 2), beta ? beta + row * betaToken + (h << 2) : 0, from, state,
+          output + row * outToken + h * valueStep * group, values,
+        );
+        from = state;
+      }
+    }
+    return;
+  }
   for (let b = 0; b < batch; b++) {
     for (let h = 0; h < heads; h++) {
       const state = states + stateBytes * h;
