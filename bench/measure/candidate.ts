@@ -59,6 +59,8 @@ export interface Case {
   /** its place on the curve's axis */
   readonly x?: number;
   readonly work: Work;
+  /** how many times the milliseconds that others get: where calls are long and little is to be told apart (1) */
+  readonly budgets?: number;
   /** whether one call of ours is also measured kernel by kernel */
   readonly profiled?: boolean;
   /** makes inputs and candidates; called when the case's turn comes, so that only one case holds memory */

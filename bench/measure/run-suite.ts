@@ -63,7 +63,8 @@ export async function runSuite(suite: Suite, options: RunOptions): Promise<Suite
   for (const each of suite.cases(bench)) {
     if (options.only && !each.name.includes(options.only)) continue;
     options.say(each.name);
-    const result = await runCase(each, loop, timing, options, suite.baseline);
+    const own = { ...timing, budgetMs: timing.budgetMs * (each.budgets ?? 1) };
+    const result = await runCase(each, loop, own, options, suite.baseline);
     for (const { name, reason } of result.refused) options.say(`  not timed: ${name}: ${reason}`);
     for (const row of result.rows) options.say(`  ${row.candidate}: ${row.ms.toPrecision(3)} ms (${row.implementation})`);
     cases.push(result);

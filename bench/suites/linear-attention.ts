@@ -161,6 +161,8 @@ function lengthsCase(shapes: readonly Shape[]): Case {
   return {
     name: lengthsName(longest),
     work: workOf(longest, 'forward'),
+    // one length is to be within 15 % of another, and a call takes half a second
+    budgets: 4,
     prepare() {
       const sets = shapes.map((shape) => {
         const inputs = linearAttentionInputs(shape);

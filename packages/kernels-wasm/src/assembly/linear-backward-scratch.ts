@@ -7,8 +7,8 @@ import { PIECE, PIECE_STRIDE } from './linear-pieces';
 /** bytes of what the heads that take turns keep, where that is possible: a second cache holds them while a segment is gone through */
 const NEAR: usize = 0x200000;
 
-export let heads: i32 = 0; // heads that take turns
-let headBlock: usize = 0; // [heads] what each head keeps
+export let headsAtATime: i32 = 0; // how many heads take turns
+let headBlock: usize = 0; // [headsAtATime] what each head keeps
 let headBytes: usize = 0;
 // of the head whose turn it is:
 export let state: usize = 0; // [valueDim][keyPadded] S transposed
@@ -100,6 +100,6 @@ export function layoutBackward(at: usize, allHeads: i32, group: i32, dk: i32, dv
   // groups of about one size
   const most = max(1, <i32>(NEAR / headBytes));
   const groups = (allHeads + most - 1) / most;
-  heads = (allHeads + groups - 1) / groups;
-  return headBlock + headBytes * heads;
+  headsAtATime = (allHeads + groups - 1) / groups;
+  return headBlock + headBytes * headsAtATime;
 }

@@ -240,12 +240,12 @@ export function readBetas(count: i32, beta: usize, stride: usize): void {
   for (let i = count; i % PIECE != 0; i++) store<f32>(betas + (<usize>i << 2), 0);
 }
 
-/** Zeroes what lies above the diagonal (and on it, when strict) where products over six rows read: in the 6 x 6 blocks on the diagonal. */
-export function clearUpper(count: i32, square: usize, stride: usize, strict: bool): void {
+/** Zeroes what lies above the diagonal where products over six rows read: in the 6 x 6 blocks on the diagonal. */
+export function clearUpper(count: i32, square: usize, stride: usize): void {
   for (let i = 0; i < count; i++) {
     const row = square + <usize>i * stride;
     const end = (i / 6) * 6 + 6;
-    for (let j = strict ? i : i + 1; j < end; j++) store<f32>(row + (<usize>j << 2), 0);
+    for (let j = i + 1; j < end; j++) store<f32>(row + (<usize>j << 2), 0);
   }
 }
 
