@@ -86,7 +86,7 @@ async function repeat(timed: Timed, times: number): Promise<void> {
 /**
  * Times candidates in turns: one sample each per round, the order turning by one from round to round, so that what the machine does
  * besides falls on all alike. With a probe, samples during which something else uses the processor are taken again, and left out as long as
- * three others remain.
+ * enough others remain.
  */
 export async function interleave(candidates: readonly Timed[], settings: TimingSettings, probe?: Probe | null): Promise<Timings> {
   const rows: { timed: Timed; repeats: number; samples: Sample[]; quiet: number; spent: number }[] = [];
@@ -132,10 +132,16 @@ export async function interleave(candidates: readonly Timed[], settings: TimingS
   return { times: new Map(times), samples: taken.length, disturbed: taken.filter(({ disturbed }) => disturbed).length };
 }
 
-/** Those that nothing disturbed, or all where fewer than three are. */
+/** Quiet samples that say more than all together. */
+const ENOUGH = 6;
+
+/**
+ * Those that nothing disturbed, or all where too few are: less than half, and fewer than six. Of long samples the probe sees the ends alone,
+ * and a median of three is none.
+ */
 function quietOnes<S extends { readonly disturbed: boolean }>(samples: readonly S[]): readonly S[] {
   const quiet = samples.filter(({ disturbed }) => !disturbed);
-  return quiet.length >= 3 ? quiet : samples;
+  return quiet.length >= Math.max(3, Math.min(ENOUGH, samples.length / 2)) ? quiet : samples;
 }
 
 function slowed(probe: Probe | null | undefined): boolean {

@@ -131,7 +131,7 @@ describe('measuring', () => {
     expect(times.get('a')!.wall.samples).toBe(12);
   });
 
-  it('takes ratios within rounds, of quiet samples where three are', async () => {
+  it('takes ratios within rounds, of quiet samples where they are half of all or six', async () => {
     const { times } = await interleave([{ name: 'a', run: () => undefined }], timing);
     const of = (...wall: number[]) => ({
       ...times.get('a')!,
@@ -141,6 +141,10 @@ describe('measuring', () => {
     expect(ratioOf(of(3, 8), of(1), 'wall')).toBe(3);
     expect(ratioOf(of(2, -9, 2, 2, -9, -9), of(1, -1, 1, 1, -1, -1), 'wall')).toBe(2);
     expect(ratioOf(of(-9, -9, 2), of(-1, -1, 1), 'wall')).toBe(9);
+    const disturbed = Array.from({ length: 20 }, () => -9);
+    const rounds = (quiet: number) => of(...disturbed, ...Array.from({ length: quiet }, () => 2));
+    const ones = of(...Array.from({ length: 26 }, () => 1));
+    expect([rounds(5), rounds(6)].map((of26) => ratioOf(of26, ones, 'wall'))).toEqual([9, 2]);
   });
 
   it('holds gradients to central differences of a loss in double precision', () => {

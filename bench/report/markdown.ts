@@ -75,7 +75,7 @@ function disturbance(cases: readonly CaseResult[]): string[] {
   const total = (key: 'samples' | 'disturbed'): number => cases.reduce((sum, each) => sum + each[key], 0);
   if (total('disturbed') === 0) return [];
   return [
-    `- ${total('disturbed')} of ${total('samples')} samples were disturbed: a loop of multiply-adds ran slower before or after them. They were taken again, and count only where fewer than three others were to be had`,
+    `- ${total('disturbed')} of ${total('samples')} samples were disturbed: a loop of multiply-adds ran slower before or after them. They were taken again, and count only where others were fewer than six and less than half`,
   ];
 }
 

@@ -17,7 +17,7 @@ export let nextDecay: usize = 0; // [keyStride] first decay of the chunk after t
 export let endAlong: usize = 0; // [keyStride] sum over v of S dS per key channel, at the start of the segment after this one
 export let startAlong: usize = 0; // [keyStride] the same, at the start of this segment
 let headPending: usize = 0; // [keyStride]
-export let chunks: usize = 0; // [2] chunks of the segment: all, and those still to come
+export let chunks: usize = 0; // [1] chunks of the segment before the place where the walk is
 export let starts: usize = 0; // [SEGMENT + 1] first token of each chunk, and the segment's end
 // by tokens of the segment:
 export let firstDecays: usize = 0; // [SEGMENT][keyStride] decay of the first token of each chunk (by chunk)
@@ -53,7 +53,7 @@ export function useHead(i: i32): usize {
   startAlong = endAlong + keyStride;
   headPending = startAlong + keyStride;
   chunks = headPending + keyStride;
-  starts = chunks + 8;
+  starts = chunks + 4;
   firstDecays = (starts + (SEGMENT + 1) * 4 + 63) & ~63;
   keyHats = firstDecays + keyStride * SEGMENT;
   decayRows = keyHats + keyStride * (SEGMENT + PIECE);
