@@ -5,7 +5,7 @@ import {
   readBetas, recallDecays, transposedBytes, useQueries, useSquare, valueDim, valuePadded, valueStride,
 } from './linear-chunk';
 import {
-  beginCall, betaOffset, betaToken, decayMode, decayOffset, decayToken, groupSize, keyOffset, keyStep, keyToken, offsetsOf, outOffset, outToken, outputScale, queryOffset,
+  beginCall, betaOffset, betaToken, decayMode, decayOffset, decayToken, entry, groupSize, head, keyOffset, keyStep, keyToken, offsetsOf, outOffset, outToken, outputScale, queryOffset,
   queryToken, stateOffset, tokens, valueOffset, valueStep, valueToken,
 } from './linear-call';
 import {
@@ -45,13 +45,11 @@ let gDecayAt: usize = 0;
 let gBetaAt: usize = 0;
 let gInitialAt: usize = 0;
 // where the call is
-let entry: i32 = 0; // the batch entry
-let keptEntry: i32 = 0; // the same, as what is kept counts them
+let keptEntry: i32 = 0; // the batch entry, as what is kept counts them
 let firstHead: i32 = 0; // of those that take turns
 let turnHeads: i32 = 0; // how many take turns
 let segmentStart: i32 = 0; // first token of the segment
 let segmentEnd: i32 = 0;
-let head: i32 = 0; // the head whose turn it is
 
 /** Bytes of scratch that linearBackward needs; `withKept`: for a call that is not given what the forward keeps. */
 export function linearBackwardBytes(heads: i32, group: i32, dk: i32, dv: i32, delta: bool, length: i32, withKept: bool): i32 {
@@ -88,10 +86,10 @@ export function linearBackward(
     kept = scratch;
     scratch += (linearKeptBytes(1, heads, dk, dv, length, beta != 0) + 63) & ~63;
   }
-  for (entry = 0; entry < batch; entry++) {
-    keptEntry = keeping ? entry : 0;
+  for (let b = 0; b < batch; b++) {
+    keptEntry = keeping ? b : 0;
     beginCall(length, heads, group, dk, dv, mode, scale);
-    offsetsOf(entry, 0);
+    offsetsOf(b, 0);
     if (!keeping && (beta || length > SEGMENT)) {
       const from = initial ? initial + stateOffset() : 0;
       const strengths = beta ? beta + betaOffset(0) : 0;
@@ -99,6 +97,7 @@ export function linearBackward(
         1, length, heads, 0, dk, dv, mode, scale, 0, key + keyOffset(0), value + valueOffset(0), decay + decayOffset(0), strengths, from, 0, 0, kept, scratch,
       );
       beginCall(length, heads, group, dk, dv, mode, scale);
+      offsetsOf(b, 0);
     }
     layoutBackward(scratch, heads, group, dk, dv);
     useKept(kept, keeping ? batch : 1, heads, length, beta != 0);
@@ -130,8 +129,7 @@ export function linearBackward(
 
 /** Makes it the turn of head `i` of those that take turns. */
 function takeTurn(i: i32): void {
-  head = firstHead + i;
-  offsetsOf(entry, head);
+  offsetsOf(entry, firstHead + i);
   useHead(i);
 }
 
@@ -231,17 +229,18 @@ function pieceBack(i: i32, rows: i32, t: i32): void {
   const block = blocks + place * blockBytes;
   for (let g = 0; g < parts; g++) {
     const square = block + <usize>(g * rows) * PIECE_STRIDE;
-    lowerPiece(valueDim, g < groupSize ? dOuts + <usize>(g * PIECE) * valueStride : dUpdate, valueStride, updatePanel, square, rows, g == groupSize);
+    lowerPiece(valueDim, partRows(g, dUpdate), valueStride, updatePanel, square, rows, g == groupSize);
   }
   const dKeyHat = dKeyHats + place * keyStride;
   rowsTimes(keyDim, 8, valueDim, dState, valueStride, updatePanel, 32, 0, columns, 32, 1, false);
   transposePiece(rows, keyPadded, columns, dKeyHat, keyStride);
   stripColumns(rows * parts, block, PIECE_STRIDE, rowsBefore, keyStride, 32, dKeyHat, keyStride, 32, keyPadded, rows, 1, true);
-  for (let g = 0; g < parts; g++) {
-    addPiece(
-      keyDim, valuePadded, beforePanels + panel * g, g < groupSize ? dOuts + <usize>(g * PIECE) * valueStride : dUpdate, valueStride, dState, valueStride,
-    );
-  }
+  for (let g = 0; g < parts; g++) addPiece(keyDim, valuePadded, beforePanels + panel * g, partRows(g, dUpdate), valueStride, dState, valueStride);
+}
+
+/** Rows that part `g` of a piece adds to dState: dO of a query head, or after the last one dR. */
+function partRows(g: i32, dUpdate: usize): usize {
+  return g < groupSize ? dOuts + <usize>(g * PIECE) * valueStride : dUpdate;
 }
 
 /** U of a piece, transposed. */

@@ -18,8 +18,8 @@ export let betaToken: usize = 0;
 export let queryToken: usize = 0;
 export let outToken: usize = 0;
 // whose rows the offsets are
-let entry: i32 = 0; // of the batch
-let head: i32 = 0;
+export let entry: i32 = 0; // of the batch
+export let head: i32 = 0;
 
 /** Takes the sizes of a call. */
 export function beginCall(length: i32, heads: i32, group: i32, dk: i32, dv: i32, mode: i32, scale: f32): void {

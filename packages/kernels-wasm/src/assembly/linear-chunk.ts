@@ -241,9 +241,9 @@ export function readBetas(count: i32, beta: usize, stride: usize): void {
 }
 
 /** Zeroes what lies above the diagonal where products over six rows read: in the 6 x 6 blocks on the diagonal. */
-export function clearUpper(count: i32, square: usize, stride: usize): void {
+export function clearUpper(count: i32, square: usize): void {
   for (let i = 0; i < count; i++) {
-    const row = square + <usize>i * stride;
+    const row = square + <usize>i * SQUARE_STRIDE;
     const end = (i / 6) * 6 + 6;
     for (let j = i + 1; j < end; j++) store<f32>(row + (<usize>j << 2), 0);
   }

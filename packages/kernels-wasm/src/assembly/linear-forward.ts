@@ -161,7 +161,7 @@ function plainChunk(count: i32, t: i32, state: usize): void {
     const out = outputAt + outOffset(t) + valueStep * g;
     prepareQueries(decayMode, 0, count, queryAt + queryOffset(t) + keyStep * g, queryToken, outputScale);
     lowerProduct(count, keyDim, queryTilde, keyStride, keyHatPanels, pSquare, SQUARE_STRIDE, 1);
-    clearUpper(count, pSquare, SQUARE_STRIDE);
+    clearUpper(count, pSquare);
     rowsAndLowerTimes(
       count, valuePadded, keyDim, queryTilde, keyStride, state, valueStride, pSquare, SQUARE_STRIDE, values, valueStride,
       whole ? out : rowsOut, whole ? outToken : valueStride, 1,

@@ -78,7 +78,7 @@ export function invertPiece(rows: i32, n: usize, betas: usize, inverse: usize): 
     store<f32>(to + (<usize>i << 2), 1);
   }
   // what a piece lacks must not be anything but a number
-  for (let i = rows; i < 6; i++) {
+  for (let i = rows; i < PIECE; i++) {
     v128.store(inverse + <usize>i * PIECE_STRIDE, splat(0));
     v128.store(inverse + <usize>i * PIECE_STRIDE, splat(0), 16);
   }

@@ -109,13 +109,12 @@ export function transposePiece(count: i32, width: i32, from: usize, to: usize, t
       const x3 = v128.load(p, 96);
       const low01 = v128.shuffle<f32>(x0, x1, 0, 4, 1, 5);
       const low23 = v128.shuffle<f32>(x2, x3, 0, 4, 1, 5);
-      v128.store(q, v128.shuffle<f32>(low01, low23, 0, 1, 4, 5));
-      if (i + 1 < count) v128.store(q + toRow, v128.shuffle<f32>(low01, low23, 2, 3, 6, 7));
-      if (i > 0) break;
       const high01 = v128.shuffle<f32>(x0, x1, 2, 6, 3, 7);
       const high23 = v128.shuffle<f32>(x2, x3, 2, 6, 3, 7);
-      if (2 < count) v128.store(q + 2 * toRow, v128.shuffle<f32>(high01, high23, 0, 1, 4, 5));
-      if (3 < count) v128.store(q + 3 * toRow, v128.shuffle<f32>(high01, high23, 2, 3, 6, 7));
+      v128.store(q, v128.shuffle<f32>(low01, low23, 0, 1, 4, 5));
+      if (i + 1 < count) v128.store(q + toRow, v128.shuffle<f32>(low01, low23, 2, 3, 6, 7));
+      if (i + 2 < count) v128.store(q + 2 * toRow, v128.shuffle<f32>(high01, high23, 0, 1, 4, 5));
+      if (i + 3 < count) v128.store(q + 3 * toRow, v128.shuffle<f32>(high01, high23, 2, 3, 6, 7));
     }
     from += 128;
     to += 16;
